@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where things live, and how files and directories appear there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Busy, EnvironmentProblem
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The checkout: the parent of ``harness/``; ``patches/``, ``kernel/`` and ``vm-images/`` are beside it."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Directories of one invocation; each is created when first asked for."""
+
+    cache: Path
+    results: Path
+
+    def _sub(self, name: str) -> Path:
+        path = self.cache / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def sources(self) -> Path:
+        """Verified archives."""
+        return self._sub("sources")
+
+    @property
+    def trees(self) -> Path:
+        """Unpacked source trees, each a git work tree."""
+        return self._sub("trees")
+
+    @property
+    def builds(self) -> Path:
+        """Out-of-tree build directories."""
+        return self._sub("builds")
+
+    @property
+    def images(self) -> Path:
+        """Guest images and what they are made of."""
+        return self._sub("images")
+
+    @property
+    def ccache(self) -> Path:
+        """The compiler cache shared by the kernel and QEMU builds."""
+        return self._sub("ccache")
+
+    @property
+    def logs(self) -> Path:
+        """Logs of builds and downloads."""
+        return self._sub("logs")
+
+    @property
+    def tmp(self) -> Path:
+        """Scratch space on the same file system as the cache."""
+        return self._sub("tmp")
+
+
+def paths() -> Paths:
+    """The directories for the environment as it is now (``XDG_CACHE_HOME``, ``PARAKSM_RESULTS``)."""
+    import platformdirs
+
+    cache = platformdirs.user_cache_path("paraksm", appauthor=False)
+    results = Path(os.environ.get("PARAKSM_RESULTS", "results")).absolute()
+    return Paths(cache=cache, results=results)
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, what: str, wait: float = 0) -> Iterator[None]:
+    """Hold an inter-process lock; the lock file names its holder.
+
+    Raises:
+        Busy: another process holds it after ``wait`` seconds.
+    """
+    import filelock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_name(path.name + ".pid")
+    guard = filelock.FileLock(str(path))
+    try:
+        guard.acquire(timeout=wait)
+    except filelock.Timeout as error:
+        pid = holder.read_text().strip() if holder.exists() else "unknown"
+        raise Busy(f"{what} is in use by another harness (pid {pid})", hint="wait for it to end, then run this again") from error
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        guard.release()
+
+
+@contextlib.contextmanager
+def atomic_dir(final: Path) -> Iterator[Path]:
+    """Yield a new sibling directory that becomes ``final`` on success and vanishes on any failure."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        if final.exists():
+            shutil.rmtree(final)
+        work.rename(final)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = data.encode() if isinstance(data, str) else data
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    work = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        work.chmod(0o644)
+        work.replace(path)
+    except OSError as error:
+        work.unlink(missing_ok=True)
+        if error.errno == 28:
+            raise EnvironmentProblem(f"no space left while writing {path}", hint="free some space: `harness cache`") from error
+        raise
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON (sorted keys, no blanks)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes available on the file system that holds ``path`` or its nearest existing parent."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def need_disk(path: Path, size: int, what: str) -> None:
+    """Refuse to start what cannot finish.
+
+    Raises:
+        EnvironmentProblem: fewer than ``size`` bytes are free for ``what``.
+    """
+    free = free_bytes(path)
+    if free < size:
+        raise EnvironmentProblem(
+            f"{what} needs {size / 2**30:.1f} GiB below {path}, {free / 2**30:.1f} GiB are free",
+            hint="free some space (`harness cache` lists what is kept) or set XDG_CACHE_HOME to a larger disk",
+        )
