@@ -83,6 +83,7 @@ def lock(path: Path, *, what: str, wait: float = 0) -> Iterator[None]:
 
     Raises:
         Busy: another process holds it after ``wait`` seconds.
+
     """
     import filelock
 
@@ -93,7 +94,9 @@ def lock(path: Path, *, what: str, wait: float = 0) -> Iterator[None]:
         guard.acquire(timeout=wait)
     except filelock.Timeout as error:
         pid = holder.read_text().strip() if holder.exists() else "unknown"
-        raise Busy(f"{what} is in use by another harness (pid {pid})", hint="wait for it to end, then run this again") from error
+        raise Busy(
+            f"{what} is in use by another harness (pid {pid})", hint="wait for it to end, then run this again"
+        ) from error
     try:
         holder.write_text(f"{os.getpid()}\n")
         yield
@@ -134,7 +137,9 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     except OSError as error:
         work.unlink(missing_ok=True)
         if error.errno == 28:
-            raise EnvironmentProblem(f"no space left while writing {path}", hint="free some space: `harness cache`") from error
+            raise EnvironmentProblem(
+                f"no space left while writing {path}", hint="free some space: `harness cache`"
+            ) from error
         raise
     except BaseException:
         work.unlink(missing_ok=True)
@@ -164,6 +169,7 @@ def need_disk(path: Path, size: int, what: str) -> None:
 
     Raises:
         EnvironmentProblem: fewer than ``size`` bytes are free for ``what``.
+
     """
     free = free_bytes(path)
     if free < size:

@@ -92,6 +92,7 @@ def spawn(
 
     Raises:
         EnvironmentProblem: the program does not exist.
+
     """
     words = [str(word) for word in argv]
     try:
@@ -104,7 +105,7 @@ def spawn(
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
-            preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - prctl only, async-signal-safe
+            preexec_fn=_die_with_parent(os.getpid()),
         )
     except FileNotFoundError as error:
         missing = words[0] if error.filename in (None, words[0]) else error.filename
@@ -146,6 +147,7 @@ def run(
     Raises:
         CommandFailed: non-zero exit (unless ``check=False``) or ``timeout`` seconds passed.
         EnvironmentProblem: the program does not exist.
+
     """
     data = input.encode() if isinstance(input, str) else input
     start = time.monotonic()

@@ -105,7 +105,14 @@ class Ui:
 
     @contextlib.contextmanager
     def _bar(self, label: str, total: float | None) -> Iterator[Task]:
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         owner = self._bars is None
         if owner:
@@ -123,7 +130,11 @@ class Ui:
         bars = self._bars
         handle = bars.add_task(label, total=total, note="")
         try:
-            yield Task(lambda task: bars.update(handle, completed=task.done, total=task.total, note=task.note), label, total)
+            yield Task(
+                lambda task: bars.update(handle, completed=task.done, total=task.total, note=task.note),
+                label,
+                total,
+            )
         finally:
             bars.remove_task(handle)
             if owner:

@@ -45,7 +45,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Only results and warnings."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     """Set what holds for every command."""
     from harness import ui

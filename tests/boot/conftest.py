@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
