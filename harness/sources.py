@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where Linux and QEMU trees come from, and how each is known to be the right one.
+
+Pins live in ``kernel/sources.toml``. Whatever the origin, the result is a git work tree in the cache whose
+pristine content is tagged ``base``; a user's own directory is never written to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import debian
+from harness.config import PROJECT, atomic_dir, atomic_write, lock, need_disk, paths, sha256_file
+from harness.errors import SourceError, UsageError
+from harness.run import CommandFailed, run
+from harness.ui import ui
+
+Kind = Literal["linux", "qemu"]
+
+_STAMP = "2023-02-19T00:00:00Z"  # 6.2's release day; any fixed date makes commit ids reproducible
+GIT_IDENTITY = {
+    "GIT_AUTHOR_NAME": "paraksm",
+    "GIT_AUTHOR_EMAIL": "paraksm@localhost",
+    "GIT_AUTHOR_DATE": _STAMP,
+    "GIT_COMMITTER_NAME": "paraksm",
+    "GIT_COMMITTER_EMAIL": "paraksm@localhost",
+    "GIT_COMMITTER_DATE": _STAMP,
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+"""Environment for git in our trees: fixed identity and date, no configuration of the user's."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One entry of ``kernel/sources.toml``."""
+
+    kind: Kind
+    version: str
+    series: str
+    via: Literal["tarball", "debian-source", "debian-binary"]
+    url: str = ""
+    sha256: str = ""
+    signature: str = ""
+    signer: str = ""
+    signed: Literal["archive", "uncompressed"] = "archive"
+    package: str = ""
+    suite: str = ""
+    member: str = ""
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """A verified tree, ready to be patched.
+
+    ``identity`` is the digest of the archive or the git tree it came from; ``series`` names the rendering
+    of the patch series that applies.
+    """
+
+    kind: Kind
+    version: str
+    series: str
+    path: Path
+    identity: str
+    origin: str
+
+
+def pins(kind: Kind, file: Path | None = None) -> list[Pin]:
+    """The pinned sources of a kind, in order of preference."""
+    data = tomllib.loads((file or PROJECT / "kernel" / "sources.toml").read_text())
+    return [Pin(kind=kind, **entry) for entry in data.get(kind, [])]
+
+
+def obtain(kind: Kind, version: str | None = None, source: str | None = None) -> SourceTree:
+    """Return a verified tree, from the cache if it is there.
+
+    Args:
+        kind: what is wanted.
+        version: a pinned version; it is that or an error. ``None`` takes the first obtainable.
+        source: a directory, an archive or ``REPOSITORY@REVISION`` instead of a pin.
+
+    Raises:
+        UsageError: no such pin, or ``source`` is none of the three.
+        SourceError: not obtainable, or not what its pin says.
+    """
+    if source is not None:
+        return _from_user(kind, source)
+    candidates = pins(kind)
+    if version is not None:
+        for pin in candidates:
+            if pin.version == version:
+                return _cached(pin) or _fetch(pin)
+        known = ", ".join(pin.version for pin in candidates)
+        raise UsageError(
+            f"no pinned {kind} {version}; pinned are {known}",
+            hint=f"use one of them, or --source with a directory, an archive or REPOSITORY@REVISION of {version}",
+        )
+    for pin in candidates:
+        if found := _cached(pin):
+            return found
+    refused: list[str] = []
+    for pin in candidates:
+        try:
+            tree = _fetch(pin)
+        except SourceError as error:
+            refused.append(f"{pin.version}: {error.message.splitlines()[0]}")
+            continue
+        ui().info(f"{kind}: {tree.version} ({tree.origin})" + "".join(f"\n  not {line}" for line in refused))
+        return tree
+    raise SourceError(
+        f"no pinned {kind} can be obtained:\n  " + "\n  ".join(refused),
+        hint="check the network, or give a tree of your own with --source",
+    )
+
+
+def obtainable(kind: Kind) -> list[tuple[Pin, SourceTree | None]]:
+    """Every pin with its cached tree, if there is one. Nothing is fetched."""
+    return [(pin, _cached(pin)) for pin in pins(kind)]
+
+
+# --- the cache of trees -------------------------------------------------------------------------------
+
+
+def _record(pin: Pin) -> Path:
+    return paths().trees / f"{pin.kind}-{pin.version}.json"
+
+
+def _cached(pin: Pin) -> SourceTree | None:
+    file = _record(pin)
+    try:
+        data = json.loads(file.read_text())
+        tree = SourceTree(**{**data, "path": Path(data["path"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # absent or corrupt: fetched again
+    return tree if (tree.path / ".git").exists() else None
+
+
+def _fetch(pin: Pin) -> SourceTree:
+    with lock(paths().trees / f".{pin.kind}-{pin.version}.lock", what=f"the {pin.kind} {pin.version} tree", wait=900):
+        if found := _cached(pin):
+            return found
+        need_disk(paths().trees, 4 << 30, f"unpacking {pin.kind} {pin.version}")
+        ui().step(f"obtaining {pin.kind} {pin.version}")
+        unpack = {"tarball": _tarball, "debian-source": _debian_source, "debian-binary": _debian_binary}[pin.via]
+        identity, origin, extract = unpack(pin)
+        tree = _import(pin.kind, identity, origin, extract)
+        atomic_write(_record(pin), json.dumps({**asdict(tree), "path": str(tree.path)}, indent=1))
+        return tree
+
+
+Extract = Callable[[Path], None]
+
+
+def _import(kind: Kind, identity: str, origin: str, extract: Extract) -> SourceTree:
+    """Unpack into the cache and make it a git work tree with the pristine commit tagged ``base``."""
+    final = paths().trees / f"{kind}-{identity.partition(':')[2][:12]}"
+    if not (final / ".git").exists():
+        with atomic_dir(final) as work, ui().progress(f"unpacking {kind}"):
+            extract(work)
+            _commit_base(work)
+    version = tree_version(kind, final)
+    return SourceTree(kind, version, series_of(version), final, identity, origin)
+
+
+def _commit_base(work: Path) -> None:
+    git(work, "init", "-q", "-b", "paraksm")
+    # without this threshold every file becomes a loose object: minutes instead of seconds for Linux
+    git(work, "-c", "core.bigFileThreshold=1", "-c", "core.compression=0", "add", "-A", "-f", ".")
+    git(work, "commit", "-q", "--no-verify", "-m", "base")
+    git(work, "tag", "base")
+    git(work, "config", "gc.auto", "0")
+
+
+def git(tree: Path, *words: str, env: dict[str, str] | None = None, input: str | None = None, check: bool = True) -> str:
+    """Run git in a tree of ours and return its standard output without the final newline."""
+    done = run(["git", "-C", tree, *words], env={**GIT_IDENTITY, **(env or {})}, input=input, check=check)
+    return done.stdout.rstrip("\n")
+
+
+def tree_version(kind: Kind, tree: Path) -> str:
+    """The version a tree says it has: Makefile for Linux, VERSION for QEMU.
+
+    Raises:
+        SourceError: the directory is not such a tree.
+    """
+    try:
+        if kind == "qemu":
+            return (tree / "VERSION").read_text().strip()
+        text = (tree / "Makefile").read_text()
+        words = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL) *= *(\d+)", text, re.MULTILINE))
+        sublevel = words.get("SUBLEVEL", "0")
+        return f"{words['VERSION']}.{words['PATCHLEVEL']}" + (f".{sublevel}" if sublevel != "0" else "")
+    except (OSError, KeyError) as error:
+        raise SourceError(f"{tree} is not a {kind} tree", hint="give the top directory of the sources") from error
+
+
+def series_of(version: str) -> str:
+    """Major and minor number, which name the rendering: ``6.1.192`` -> ``6.1``."""
+    return ".".join(version.split(".")[:2])
+
+
+# --- pinned origins -----------------------------------------------------------------------------------
+
+
+def _tarball(pin: Pin) -> tuple[str, str, Extract]:
+    archive = _download(pin, pin.url, pin.sha256)
+    if not pin.sha256:
+        _verify_signature(pin, archive)
+    digest = pin.sha256 or sha256_file(archive)
+    return f"sha256:{digest}", pin.url.rsplit("/", 1)[-1], lambda work: _untar(archive, work)
+
+
+def mirror(url: str) -> str:
+    """``url``, or the same path below ``$PARAKSM_MIRROR`` if that is set."""
+    base = os.environ.get("PARAKSM_MIRROR")
+    return f"{base.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if base else url
+
+
+def _download(pin: Pin, url: str, sha256: str) -> Path:
+    """Fetch into the cache; a file appears under its name only whole and, with a digest, verified."""
+    import pooch
+    import requests
+
+    name = url.rsplit("/", 1)[-1]
+    target = paths().sources / name
+    if target.exists() and sha256 and sha256_file(target) != sha256:
+        ui().warn(f"{target} is not what its pin says; it is fetched again")
+        target.unlink()
+    with ui().progress(f"downloading {name}"):
+        try:
+            pooch.retrieve(
+                mirror(url),
+                known_hash=f"sha256:{sha256}" if sha256 else None,
+                fname=name,
+                path=paths().sources,
+                downloader=pooch.HTTPDownloader(timeout=(5, 60)),
+            )
+        except ValueError as error:  # pooch's word for a wrong digest; the file was not kept
+            raise SourceError(
+                f"{name} is altered or truncated: its SHA-256 is not {sha256}",
+                hint="run the command again; if it stays, the mirror serves another file than the pinned one",
+            ) from error
+        except (requests.RequestException, OSError) as error:
+            raise SourceError(f"{name} cannot be downloaded ({type(error).__name__})") from error
+    return target
+
+
+def _verify_signature(pin: Pin, archive: Path) -> None:
+    """Check a detached signature against the pinned fingerprint; a file that fails is removed."""
+    keyring = Path(os.environ.get("PARAKSM_KEYRING", PROJECT / "kernel" / "keys" / f"{pin.signer}.gpg"))
+    if not keyring.exists():
+        raise SourceError(
+            f"{archive.name} has no pinned digest and no keyring to verify its signature by {pin.signer}",
+            hint=f"gpg --export {pin.signer} > FILE, then set PARAKSM_KEYRING=FILE",
+        )
+    signature = _download(pin, pin.signature, "")
+    content = archive
+    if pin.signed == "uncompressed":
+        content = paths().tmp / archive.stem
+        run(["sh", "-c", 'xz -dc "$1" > "$2"', "sh", archive, content])
+    try:
+        done = run(["gpgv", "--status-fd", "1", "--keyring", keyring, signature, content], check=False)
+    finally:
+        if content is not archive:
+            content.unlink(missing_ok=True)
+    if done.returncode != 0 or f" {pin.signer}" not in done.stdout:
+        archive.unlink(missing_ok=True)
+        signature.unlink(missing_ok=True)
+        raise SourceError(
+            f"{archive.name} is not signed by {pin.signer}: it is altered, truncated or another's",
+            hint="run the command again; if it stays, do not use this mirror",
+        )
+
+
+def _untar(archive: Path, work: Path) -> None:
+    try:
+        run(["tar", "--extract", "--strip-components=1", "--no-same-owner", "--file", archive, "--directory", work])
+    except CommandFailed as error:
+        raise SourceError(
+            f"{archive.name} is truncated or not an archive: {error.completed.stderr.strip().splitlines()[-1:]}",
+            hint=f"remove {archive} and run the command again",
+        ) from error
+
+
+def _debian_binary(pin: Pin) -> tuple[str, str, Extract]:
+    package = debian.download_binary(pin.package, paths().sources)
+
+    def extract(work: Path) -> None:
+        inner = paths().tmp / f"{pin.package}-{os.getpid()}"
+        try:
+            run(["dpkg-deb", "--extract", package, inner])
+            _untar(inner / pin.member, work)
+        finally:
+            shutil.rmtree(inner, ignore_errors=True)
+
+    return f"sha256:{sha256_file(package)}", f"Debian package {package.stem}", extract
+
+
+def _debian_source(pin: Pin) -> tuple[str, str, Extract]:
+    description = debian.download_source(pin.package, pin.suite, paths().sources)
+
+    def extract(work: Path) -> None:
+        inner = work / "unpacked"
+        run(["dpkg-source", "--no-copy", "--extract", description, inner])
+        for entry in inner.iterdir():
+            entry.rename(work / entry.name)
+        inner.rmdir()
+
+    return f"sha256:{sha256_file(description)}", f"Debian source package {description.stem}", extract
+
+
+# --- the user's own sources ---------------------------------------------------------------------------
+
+
+def _from_user(kind: Kind, source: str) -> SourceTree:
+    location, _, revision = source.partition("@")
+    path = Path(location).expanduser().absolute()
+    if revision:
+        return _from_git(kind, path, revision)
+    if path.is_dir():
+        tree_version(kind, path)
+        if (path / ".git").exists():
+            return _from_git(kind, path, "HEAD")
+        identity = f"dir:{_directory_digest(path)}"
+        return _import(kind, identity, f"directory {path}", lambda work: _copy(path, work))
+    if path.is_file():
+        return _import(kind, f"sha256:{sha256_file(path)}", f"archive {path.name}", lambda work: _untar(path, work))
+    raise UsageError(
+        f"--source {source}: no such directory or file", hint="give a directory, an archive or REPOSITORY@REVISION"
+    )
+
+
+def _from_git(kind: Kind, repository: Path, revision: str) -> SourceTree:
+    try:
+        tree_id = git(repository, "rev-parse", "--verify", f"{revision}^{{tree}}")
+    except CommandFailed as error:
+        raise UsageError(f"{repository} has no revision {revision}", hint=f"git -C {repository} tag --list") from error
+
+    def extract(work: Path) -> None:
+        run(["sh", "-c", 'git -C "$1" archive "$2" | tar -x -C "$3"', "sh", repository, tree_id, work])
+
+    tree = _import(kind, f"tree:{tree_id}", f"git {repository.name}@{revision}", extract)
+    return replace(tree, origin=f"git {repository.name}@{revision}")
+
+
+def _directory_digest(path: Path) -> str:
+    """Digest of names, sizes and times: enough to notice an edit without reading a gigabyte."""
+    import hashlib
+
+    digest = hashlib.sha256(str(path).encode())
+    for root, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            status: Any = (Path(root) / name).lstat()
+            digest.update(f"{root}/{name}:{status.st_size}:{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _copy(source: Path, work: Path) -> None:
+    run(["cp", "--archive", "--reflink=auto", f"{source}/.", work])
