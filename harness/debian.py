@@ -65,7 +65,9 @@ def _fetched_name(package: str) -> str:
 
 def _unobtainable(package: str, error: Exception) -> SourceError:
     said = error.completed.stderr.strip().splitlines()[-1:] if isinstance(error, CommandFailed) else []
-    return SourceError(f"Debian package {package} cannot be had: {' '.join(said) or 'not found'}", hint="apt-get update")
+    return SourceError(
+        f"Debian package {package} cannot be had: {' '.join(said) or 'not found'}", hint="apt-get update"
+    )
 
 
 def download_source(package: str, suite: str, into: Path) -> Path:

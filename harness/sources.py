@@ -179,7 +179,9 @@ def _commit_base(work: Path) -> None:
     git(work, "config", "gc.auto", "0")
 
 
-def git(tree: Path, *words: str, env: dict[str, str] | None = None, input: str | None = None, check: bool = True) -> str:
+def git(
+    tree: Path, *words: str, env: dict[str, str] | None = None, input: str | None = None, check: bool = True
+) -> str:
     """Run git in a tree of ours and return its standard output without the final newline."""
     done = run(["git", "-C", tree, *words], env={**GIT_IDENTITY, **(env or {})}, input=input, check=check)
     return done.stdout.rstrip("\n")
