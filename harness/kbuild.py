@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Configure and build Linux: out of tree, through ccache, the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import kconfig, packages
+from harness.builddir import BuildDir, Published, cpus, toolchain
+from harness.config import PROJECT, atomic_write, need_disk, paths, sha256_json
+from harness.errors import BuildError, UsageError
+from harness.patches import AppliedSeries
+from harness.ui import ui
+
+_ARTEFACTS = {
+    "bzImage": "arch/x86/boot/bzImage",
+    "vmlinux": "vmlinux",
+    "System.map": "System.map",
+    "config": ".config",
+}
+_FIXED = (  # Documentation/kbuild/reproducible-builds.rst
+    "KBUILD_BUILD_TIMESTAMP=2023-02-19 00:00:00 UTC",
+    "KBUILD_BUILD_USER=paraksm",
+    "KBUILD_BUILD_HOST=paraksm",
+    "KBUILD_BUILD_VERSION=1",
+    # set though empty: otherwise a patched git tree gets a "+" behind its release
+    "LOCALVERSION=",
+    "ARCH=x86",
+    "CROSS_COMPILE=",
+    "KCFLAGS=",
+    "KAFLAGS=",
+)
+_OBJECT = re.compile(r"^\s+(CC|AS|HOSTCC|LD|AR|GEN|WRAP|UPD|HOSTLD)\s")
+_FIRST_BUILD = 1 << 30  # bytes: a build directory of the host profile takes 200 MiB, the debug profile 600
+_LATER_BUILD = 256 << 20
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named list of fragments; see ``kernel/profiles.toml``."""
+
+    name: str
+    purpose: str
+    fragments: tuple[Path, ...]
+    objects: int
+
+
+@dataclass(frozen=True)
+class KernelBuild:
+    """A finished kernel. Its files never change; ``digest`` covers all of them."""
+
+    version: str
+    release: str
+    bzimage: Path
+    vmlinux: Path
+    config: Path
+    build_dir: Path
+    digest: str
+    applied: AppliedSeries
+
+    @property
+    def system_map(self) -> Path:
+        """Addresses of the symbols of ``vmlinux``."""
+        return self.vmlinux.with_name("System.map")
+
+
+def profiles(file: Path | None = None) -> dict[str, Profile]:
+    """The profiles there are, by name."""
+    path = file or PROJECT / "kernel" / "profiles.toml"
+    data: dict[str, dict[str, Any]] = tomllib.loads(path.read_text())
+    return {
+        name: Profile(
+            name,
+            entry["purpose"],
+            tuple(path.parent / "fragments" / f"{part}.config" for part in entry["fragments"]),
+            int(entry["objects"]),
+        )
+        for name, entry in data.items()
+    }
+
+
+def build(
+    applied: AppliedSeries,
+    *,
+    profile: str = "host",
+    extra_fragments: Sequence[Path] = (),
+    jobs: int | None = None,
+) -> KernelBuild:
+    """Build the kernel of a patched tree; only what changed since the last time is compiled.
+
+    Args:
+        applied: the tree, with its series applied (and perhaps edited on top).
+        profile: which list of fragments configures it.
+        extra_fragments: more fragments; what they say wins.
+        jobs: parallel compilations, by default one per processor.
+
+    Raises:
+        UsageError: unknown profile, or a requested symbol cannot have its value; the message says why.
+        BuildError: the compiler failed; the log has everything.
+        Busy: another harness builds in this directory.
+        EnvironmentProblem: packages or disk space are missing.
+
+    """
+    chosen = profiles().get(profile)
+    if chosen is None:
+        raise UsageError(f"there is no kernel profile {profile!r}", hint=f"profiles: {', '.join(sorted(profiles()))}")
+    requests = kconfig.merge([*chosen.fragments, *(path.absolute() for path in extra_fragments)])
+    packages.require("kernel")
+    directory = _directory(applied, profile, extra_fragments)
+    inputs = {
+        "tree": applied.tree_id,
+        "dirty": applied.dirty_digest,
+        "requests": hashlib.sha256(kconfig.render(requests).encode()).hexdigest(),
+        "toolchain": toolchain(),
+        "stamps": sha256_json(_FIXED),
+    }
+    with directory.session():
+        result = directory.published(inputs)
+        if result is None:
+            result = _compile(directory, applied, chosen, requests, inputs, jobs or cpus())
+    return KernelBuild(
+        version=applied.tree.version,
+        release=str(result.facts["release"]),
+        bzimage=result.path / "bzImage",
+        vmlinux=result.path / "vmlinux",
+        config=result.path / "config",
+        build_dir=directory.path,
+        digest=result.digest,
+        applied=applied,
+    )
+
+
+def _directory(applied: AppliedSeries, profile: str, extra_fragments: Sequence[Path]) -> BuildDir:
+    """One directory per tree, profile and set of extra fragment files, so that switching recompiles nothing."""
+    key = [str(applied.tree.path), *sorted(str(path.absolute()) for path in extra_fragments)]
+    name = f"linux-{applied.tree.version}-{profile}-{sha256_json(key)[:8]}"
+    return BuildDir(paths().builds / name, f"kernel {applied.tree.version} ({profile})")
+
+
+def _compile(
+    directory: BuildDir,
+    applied: AppliedSeries,
+    profile: Profile,
+    requests: Mapping[str, kconfig.Request],
+    inputs: Mapping[str, Any],
+    jobs: int,
+) -> Published:
+    stamp = directory.stamp()
+    built = {name: directory.path / path for name, path in _ARTEFACTS.items()}
+    first = not built["vmlinux"].exists()
+    need_disk(directory.path, _FIRST_BUILD if first else _LATER_BUILD, directory.what)
+    if stamp.get("inputs") == inputs:  # same inputs and still here: the result is damaged, and its origin may be
+        directory.forget([built["bzImage"], built["vmlinux"]])
+    env = directory.start()
+    make: list[str | Path] = [
+        "make",
+        "-C",
+        applied.tree.path,
+        f"O={directory.path}",
+        "CC=ccache gcc",
+        "HOSTCC=ccache gcc",
+        *_FIXED,
+    ]
+    ui().step(f"{directory.what}: {'build' if first else 'rebuild what changed'}, log {directory.log}")
+    started = time.monotonic()
+    configure(directory, applied.tree.path, make, env, requests)
+    objects = int(stamp.get("facts", {}).get("objects", profile.objects))
+    compiled = 0
+    with ui().progress(directory.what, objects if first else None) as task:
+
+        def count(line: str) -> None:
+            nonlocal compiled
+            if _OBJECT.match(line):
+                compiled += 1
+                task.update(compiled, max(compiled, objects) if first else None, line.split()[-1])
+
+        directory.make([*make, f"-j{jobs}", "bzImage"], env, count)
+    seconds = time.monotonic() - started
+    for name, path in built.items():
+        if not path.is_file():
+            raise BuildError(f"{directory.what}: make succeeded but left no {name}", log=directory.log)
+    release = (directory.path / "include/config/kernel.release").read_text().strip()
+    ui().info(f"{directory.what}: {compiled} objects in {seconds:.0f} s")
+    facts = {"release": release, "seconds": round(seconds, 1), "objects": compiled if first else objects}
+    return directory.publish(built, inputs, facts)
+
+
+def configure(
+    directory: BuildDir,
+    tree: Path,
+    make: Sequence[str | Path],
+    env: Mapping[str, str],
+    requests: Mapping[str, kconfig.Request],
+) -> None:
+    """Write ``.config`` for the requests, only if it changes, and verify every one of them.
+
+    Everything that no fragment asks for is off (``allnoconfig``). The new configuration is made beside the
+    old one: an unchanged ``.config`` keeps its time, so make recompiles nothing.
+
+    Raises:
+        UsageError: a request is not fulfilled; the message names each, and the dependency that is off.
+
+    """
+    wanted, fresh = directory.path / ".paraksm.fragment", directory.path / ".config.new"
+    atomic_write(wanted, kconfig.render(requests))
+    fresh.unlink(missing_ok=True)
+    directory.make([*make, f"KCONFIG_CONFIG={fresh}", f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig"], env)
+    text = fresh.read_text()
+    config = kconfig.parse_config(text)
+    if any(config.get(symbol, "n") != request.value for symbol, request in requests.items()):
+        problems = kconfig.verify(requests, config, kconfig.Model(tree))
+        raise UsageError(
+            "\n    ".join([f"{directory.what}: the kernel cannot be configured as asked:", *problems]),
+            hint="add what is missing to the fragment, or take the line out",
+            log=directory.log,
+        )
+    current = directory.path / ".config"
+    if not current.exists() or current.read_text() != text:
+        fresh.replace(current)
+    else:
+        fresh.unlink()

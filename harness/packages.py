@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""System packages: which task needs which, and how they get here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.config import lock, paths
+from harness.errors import EnvironmentProblem, UsageError
+from harness.run import CommandFailed, Completed, run
+from harness.ui import ui
+
+_COMPILE = ("gcc", "libc6-dev", "make", "binutils", "ccache")
+
+TASKS: dict[str, tuple[str, ...]] = {
+    "sources": ("git", "xz-utils", "tar", "dpkg-dev", "gpgv", "debian-archive-keyring", "ca-certificates"),
+    "kernel": (*_COMPILE, "git", "flex", "bison", "bc", "libelf-dev", "libssl-dev", "lz4", "perl", "xz-utils"),
+    "qemu": (
+        *_COMPILE,
+        "git",
+        "python3",
+        "python3-venv",
+        "ninja-build",
+        "pkg-config",
+        "libglib2.0-dev",
+        "libslirp-dev",
+        "libfdt-dev",
+        "zlib1g-dev",
+        "libpixman-1-dev",
+        "flex",
+        "bison",
+    ),
+    "image": (*_COMPILE,),
+    "boot": ("openssh-client", "libglib2.0-0", "libslirp0", "libfdt1", "libpixman-1-0", "zlib1g"),
+}
+"""Debian packages by task; installing what is there already is no work."""
+
+_LISTS = Path("/var/lib/apt/lists")
+_APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "APT::Get::Assume-Yes=true")
+_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+
+
+def _installed(names: Iterable[str]) -> set[str]:
+    """Those of ``names`` that dpkg has installed, also under a provided name (``pkg-config``, t64 libraries)."""
+    done = run(["dpkg-query", "-W", "-f", "${db:Status-Status}\t${Package}\t${Provides}\n"], env=_QUIET, check=False)
+    present: set[str] = set()
+    for line in done.stdout.splitlines():
+        status, _, rest = line.partition("\t")
+        if status == "installed":
+            package, _, provides = rest.partition("\t")
+            present.add(package)
+            present.update(word.split()[0].split(":")[0] for word in provides.split(",") if word.strip())
+    return present & set(names)
+
+
+def has_apt() -> bool:
+    """Whether this is a Debian-like system, whose packages we can query and install."""
+    return shutil.which("dpkg-query") is not None and shutil.which("apt-get") is not None
+
+
+def missing(task: str) -> list[str]:
+    """Packages of a task that are not installed; empty where there is no dpkg to ask.
+
+    Raises:
+        UsageError: no such task.
+
+    """
+    names = TASKS.get(task)
+    if names is None:
+        raise UsageError(f"no packages are listed for {task!r}", hint=f"tasks: {', '.join(TASKS)}")
+    if not has_apt():
+        return []
+    present = _installed(names)
+    return [name for name in dict.fromkeys(names) if name not in present]
+
+
+def install_command(names: Iterable[str], *, root: bool | None = None) -> str:
+    """The one line that installs ``names``, for a person to paste."""
+    is_root = os.geteuid() == 0 if root is None else root
+    sudo = "" if is_root else "sudo "
+    listed = shlex.join(names)
+    return f"{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {listed}"
+
+
+def require(task: str) -> None:
+    """See to it that a task's packages are installed: as root install them, otherwise say how.
+
+    Raises:
+        EnvironmentProblem: packages are missing and we are not root, or the installation failed; the hint
+            is one command to paste, for everything that any task lacks.
+
+    """
+    names = missing(task)
+    if not names:
+        return
+    if os.geteuid() != 0:
+        every = list(dict.fromkeys(name for other in TASKS for name in missing(other)))
+        raise EnvironmentProblem(
+            f"missing system packages for {task}: {' '.join(names)}", hint=install_command(every, root=False)
+        )
+    with lock(paths().cache / ".apt.lock", what="package installation", wait=900):
+        names = missing(task)  # another harness may have installed them while we waited
+        if names:
+            _install(task, names)
+
+
+def _install(task: str, names: list[str]) -> None:
+    ui().step(f"installing packages for {task}: {' '.join(names)}")
+    log = paths().logs / "apt.log"
+    if not any(_LISTS.glob("*_Packages*")):
+        _apt(["update"], log)
+    done = _apt(["install", "--no-install-recommends", *names], log)
+    if done.returncode != 0:  # lists may be older than the mirror
+        _apt(["update"], log)
+        done = _apt(["install", "--no-install-recommends", *names], log)
+    left = missing(task)
+    if left:
+        reason = "\n    ".join(line for line in done.stdout.splitlines() if line.startswith(("E:", "W:")))
+        raise EnvironmentProblem(
+            f"apt-get did not install {' '.join(left)}" + (f":\n    {reason}" if reason else ""),
+            hint=install_command(left),
+            log=log,
+        )
+
+
+def _apt(words: list[str], log: Path) -> Completed:
+    try:
+        return run([*_APT, *words], env=_QUIET, log=log, check=False, timeout=1800)
+    except CommandFailed as error:
+        raise EnvironmentProblem("apt-get did not end within 30 minutes", hint=f"see {log}", log=log) from error
