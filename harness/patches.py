@@ -346,9 +346,9 @@ def _explain(tree: SourceTree, patch: Patch, diff: str, said: str, env: dict[str
 
 
 def _hunk_at(diff: str, name: str, line: int) -> list[str]:
-    import unidiff
+    from unidiff.patch import PatchSet
 
-    for file in unidiff.PatchSet(diff):
+    for file in PatchSet(diff):
         for hunk in file if file.path == name else ():
             if hunk.source_start == line:
                 return [row.value.rstrip("\n") for row in hunk.source_lines()]
@@ -385,9 +385,9 @@ def relocate(series: Series, patch: Patch, tree: SourceTree) -> dict[str, int]:
         PatchError: a context is not there, or there more than once and not near its old line.
     """
     names = re.findall(r"^@@ \{\{ at\.(\w+) \}\} @@", (series.root / str(patch.template)).read_text(), re.MULTILINE)
-    import unidiff
+    from unidiff.patch import PatchSet
 
-    hunks = [(file.path, hunk) for file in unidiff.PatchSet(render_diff(series, patch, tree.series)) for hunk in file]
+    hunks = [(file.path, hunk) for file in PatchSet(render_diff(series, patch, tree.series)) for hunk in file]
     result: dict[str, int] = {}
     for name, (path, hunk) in zip(names, hunks, strict=False):
         rows = [row.value.rstrip("\n") for row in hunk.source_lines()]
