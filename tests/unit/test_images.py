@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Archives, packages and guest programs."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import config, images
+from harness.errors import BuildError, SourceError, UsageError
+from harness.images import Entry, cpio
+
+NAMES = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=20)
+
+
+def _parse(raw: bytes) -> dict[str, tuple[int, bytes]]:
+    """An independent reader of the newc format."""
+    found: dict[str, tuple[int, bytes]] = {}
+    at = 0
+    while True:
+        assert raw[at : at + 6] == b"070701"
+        field = [int(raw[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        start = at + 110
+        name = raw[start : start + field[11] - 1].decode()
+        body = (start + field[11] + 3) & ~3
+        if name == "TRAILER!!!":
+            return found
+        assert name not in found
+        found[name] = (field[1], raw[body : body + field[6]])
+        at = (body + field[6] + 3) & ~3
+
+
+@given(st.dictionaries(NAMES, st.binary(max_size=300), max_size=8))
+def test_archive_reads_back_whatever_the_sizes(files: dict[str, bytes]) -> None:
+    entries = [Entry(name, stat.S_IFREG | 0o644, data) for name, data in files.items()]
+    assert _parse(cpio(entries)) == {name: (stat.S_IFREG | 0o644, data) for name, data in files.items()}
+    assert cpio(reversed(entries)) == cpio(entries)
+
+
+@pytest.mark.skipif(shutil.which("cpio") is None, reason="no cpio to check against")
+def test_archive_is_what_cpio_reads(tmp_path: Path) -> None:
+    raw = cpio(
+        [
+            Entry("bin", stat.S_IFDIR | 0o755),
+            Entry("bin/tool", stat.S_IFREG | 0o755, b"content"),
+            Entry("bin/link", stat.S_IFLNK | 0o777, b"tool"),
+        ]
+    )
+    subprocess.run(["cpio", "--extract", "--quiet"], input=raw, cwd=tmp_path, check=True)
+    assert (tmp_path / "bin" / "link").read_bytes() == b"content"
+    assert (tmp_path / "bin" / "tool").stat().st_mode & 0o777 == 0o755
+
+
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, flags: str = '"-O1"') -> None:
+    root = tmp_path / "project"
+    (root / "vm-images" / "src").mkdir(parents=True, exist_ok=True)
+    (root / "vm-images" / "src" / "hello.c").write_text(source)
+    (root / "vm-images" / "recipes.toml").write_text(
+        f'[program.hello]\ncompiler = "gcc"\nsources = ["src/hello.c"]\nflags = [{flags}]\n'
+    )
+    monkeypatch.setattr(images, "PROJECT", root)
+
+
+def test_program_is_static_cached_and_rebuilt_when_its_source_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _project(tmp_path, monkeypatch, '#include <stdio.h>\nint main(void) { puts("one"); return 0; }\n')
+    first = images.program("hello")
+    stamp = first.stat().st_mtime_ns
+    assert subprocess.run([first], capture_output=True, text=True, check=True).stdout == "one\n"
+    assert images.program("hello") == first
+    assert first.stat().st_mtime_ns == stamp
+    _project(tmp_path, monkeypatch, '#include <stdio.h>\nint main(void) { puts("two"); return 0; }\n')
+    second = images.program("hello")
+    assert second != first
+    assert subprocess.run([second], capture_output=True, text=True, check=True).stdout == "two\n"
+
+
+def test_two_builds_of_a_program_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = []
+    for folder in ("here", "elsewhere"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder / "cache"))
+        _project(tmp_path / folder, monkeypatch, "int main(void) { return 7; }\n")
+        contents.append(images.program("hello").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_program_that_does_not_compile_shows_the_compilers_words_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _project(tmp_path, monkeypatch, "int main(void) { return nonsense; }\n")
+    with pytest.raises(BuildError, match="nonsense") as caught:
+        images.program("hello")
+    assert caught.value.log is not None
+    assert "nonsense" in caught.value.log.read_text()
+    assert not list((config.paths().images / "programs").iterdir())
+
+
+def test_unknown_program_and_image_name_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _project(tmp_path, monkeypatch, "int main(void) { return 0; }\n")
+    with pytest.raises(UsageError, match="there are hello"):
+        images.program("hallo")
+    with pytest.raises(UsageError, match="no image"):
+        images.build("functional")
+
+
+def test_truncated_package_is_refused_by_name_and_removed(tmp_path: Path) -> None:
+    package = tmp_path / "busybox-static_1_amd64.deb"
+    package.write_bytes(b"!<arch>\ndebian-binary")
+    with pytest.raises(SourceError, match=r"busybox-static_1_amd64\.deb is truncated"):
+        images._member(package, "bin/busybox")
+    assert not package.exists()
