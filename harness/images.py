@@ -205,6 +205,7 @@ def _compile(name: str, recipe: Mapping[str, Any], sources: list[Path], final: P
         if pypi := recipe.get("pypi"):
             unpacked = _pypi(pypi["name"], pypi["version"], pypi["sha256"])
             words += [str(file) for pattern in pypi["sources"] for file in sorted(unpacked.glob(pattern))]
+            words = [part for word in words for part in _language(word)] + ["-x", "none"]
             flags += [f"-I{unpacked}", f"-ffile-prefix-map={unpacked}=."]
         try:
             run(
@@ -216,6 +217,11 @@ def _compile(name: str, recipe: Mapping[str, Any], sources: list[Path], final: P
             )  # fmt: skip
         except CommandFailed as error:
             raise BuildError(f"{name} does not compile:\n{error.completed.stdout[-2000:]}", log=log) from error
+
+
+def _language(source: str) -> tuple[str, str, str]:
+    """Say the language of each file: g++ alone would compile C as C++, and mangle its names."""
+    return ("-x", "c" if source.endswith(".c") else "c++", source)
 
 
 def _pypi(name: str, version: str, sha256: str) -> Path:
