@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an experiment is: a TOML file, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import UsageError
+
+HERE = Path(__file__).resolve().parent
+SPECS = HERE / "specs"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class System(_Strict):
+    """A value of the system axis."""
+
+    id: str
+    label: str
+    available: bool
+    reason: str = ""
+
+
+class Workload(_Strict):
+    """A value of the workload axis; ``family`` is its column in the paper's Table 2."""
+
+    id: str
+    label: str
+    family: str
+    metric: str
+    available: bool
+    reason: str = ""
+
+
+class Knobs(_Strict):
+    """How ksmd scans and is scheduled, and what load is offered, in one system of a preset.
+
+    ``sleep_millisecs`` is in milliseconds of the paper's machine; ``priority`` is the nice value for ``other`` and
+    the real-time priority for ``fifo``; ``offered_load`` is in operations a second and client.
+    """
+
+    sleep_millisecs: Annotated[int, Field(ge=0, le=60_000)]
+    pages_to_scan: Annotated[int, Field(ge=1)]
+    sched: Literal["other", "fifo"]
+    priority: Annotated[int, Field(ge=-20, le=99)]
+    offered_load: Annotated[int, Field(ge=0)]
+
+
+class Catalogue(_Strict):
+    """All systems, workloads and presets there are."""
+
+    system: tuple[System, ...]
+    workload: tuple[Workload, ...]
+    preset: dict[str, dict[str, Knobs]]
+
+
+class Axes(_Strict):
+    """The cells are the product of these; ``seeds`` counts the seeds 1..n."""
+
+    system: Annotated[tuple[str, ...], Field(min_length=1)]
+    workload: Annotated[tuple[str, ...], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class Verdict(_Strict):
+    """A band committed before the runs: the ``metric`` of a system must lie in it for the claim to hold."""
+
+    id: str
+    claim: str
+    metric: str
+    system: str
+    low: float
+    high: float
+
+
+class Spec(_Strict):
+    """One experiment."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    kind: Literal["degradation", "saving"]
+    title: str
+    paper: str
+    baseline: str | None = None
+    metrics: tuple[Literal["application_ns", "ksmd_utilisation", "saved_bytes"], ...]
+    profile: str
+    preset: str
+    unequal: tuple[str, ...] = ()
+    axes: Axes
+    verdict: tuple[Verdict, ...] = ()
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        for axis, known in (("system", systems()), ("workload", workloads())):
+            names = getattr(self.axes, axis)
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"axes.{axis}: {name!r} is unknown; known: {', '.join(known)}")
+            if len(set(names)) != len(names):
+                raise ValueError(f"axes.{axis}: a name stands twice")
+        if self.kind == "degradation" and self.baseline not in self.axes.system:
+            raise ValueError("baseline: a degradation needs one of its systems to compare with")
+        for name in (self.preset, *self.unequal):
+            if name not in presets():
+                raise ValueError(f"preset {name!r} is unknown; known: {', '.join(presets())}")
+        return self
+
+    def knobs(self, preset: str) -> dict[str, Knobs]:
+        """The knobs of every system of this spec under a preset.
+
+        Raises:
+            UsageError: the preset is unknown, lacks a system, or treats systems unequally without the spec's leave.
+
+        """
+        if preset not in presets():
+            raise UsageError(f"preset {preset!r} is unknown", hint=f"one of: {', '.join(presets())}")
+        table = presets()[preset]
+        lacking = [name for name in self.axes.system if name not in table]
+        if lacking:
+            raise UsageError(f"preset {preset!r} says nothing about {', '.join(lacking)}")
+        chosen = {name: table[name] for name in self.axes.system}
+        differing = inequality(chosen)
+        if differing and preset not in self.unequal:
+            raise UsageError(
+                f"preset {preset!r} gives the systems of {self.id} different {', '.join(differing)}",
+                hint=f'to draw it all the same, with a stamp: add unequal = ["{preset}"] to the spec',
+            )
+        return chosen
+
+
+def inequality(knobs: dict[str, Knobs]) -> list[str]:
+    """What is not the same in all systems: any of offered load, scheduling and scan rhythm.
+
+    How ksmd scans and runs cannot differ in ``no-ksm``, which has no ksmd at work; its offered load can.
+    """
+    with_ksmd = [item for name, item in knobs.items() if name != "no-ksm"]
+    out: list[str] = []
+    if len({item.offered_load for item in knobs.values()}) > 1:
+        out.append("offered load")
+    if len({(item.sched, item.priority) for item in with_ksmd}) > 1:
+        out.append("scheduling")
+    if len({(item.sleep_millisecs, item.pages_to_scan) for item in with_ksmd}) > 1:
+        out.append("scan rhythm")
+    return out
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+
+
+def _explain(path: Path, error: ValidationError) -> UsageError:
+    lines = [f"{'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}" for item in error.errors()]
+    return UsageError(f"{path}:\n    " + "\n    ".join(lines))
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The catalogue that comes with the harness."""
+    path = HERE / "catalogue.toml"
+    try:
+        return Catalogue.model_validate(_read(path))
+    except ValidationError as error:
+        raise _explain(path, error) from error
+
+
+def systems() -> dict[str, System]:
+    """Systems by id, in the paper's order."""
+    return {item.id: item for item in catalogue().system}
+
+
+def workloads() -> dict[str, Workload]:
+    """Workloads by id, in the order of the figure's bars."""
+    return {item.id: item for item in catalogue().workload}
+
+
+def presets() -> dict[str, dict[str, Knobs]]:
+    """Presets by name."""
+    return catalogue().preset
+
+
+def names() -> list[str]:
+    """The specs that come with the harness."""
+    return sorted(path.stem for path in SPECS.glob("*.toml"))
+
+
+def load(name: str) -> Spec:
+    """Read a spec by name, or from a ``.toml`` file of the user's.
+
+    Raises:
+        UsageError: no such spec, or it says something that cannot be; the message names the field.
+
+    """
+    path = Path(name) if name.endswith(".toml") else SPECS / f"{name}.toml"
+    if not path.is_file():
+        raise UsageError(f"no experiment {name!r}", hint=f"there are: {', '.join(names())} (or a path to a .toml file)")
+    try:
+        return Spec.model_validate(_read(path))
+    except ValidationError as error:
+        raise _explain(path, error) from error

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Figures 12 and 13 as PNG and SVG, readable in grey, the same bytes for the same results."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.config import atomic_write
+from harness.experiment.spec import systems, workloads
+from harness.report import paper
+from harness.report.analysis import Bar, Degradation, Saving
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "0.88",
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "paraksm",
+    "svg.fonttype": "path",
+}
+
+# Greys that differ in a photocopy, hatches that differ even then.
+_FACES = {
+    "no-ksm": ("1.0", ""),
+    "cpu-ksm": ("0.25", ""),
+    "dsa-ksm": ("0.85", "///"),
+    "styx": ("0.70", "..."),
+    "para-ksmc": ("0.50", "\\\\\\"),
+}
+_LINES = {"cpu-ksm": "-", "dsa-ksm": "--", "styx": ":", "para-ksmc": "-."}
+_QUIET = "0.45"
+
+
+@contextlib.contextmanager
+def _canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure outside pyplot's global state: reports may be drawn from any thread."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    settings: Any = {**dict(matplotlib.rcParamsDefault), **STYLE, "backend": "agg"}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, figure.add_subplot()
+
+
+def _save(figure: Any, base: Path) -> list[Path]:
+    out: list[Path] = []
+    # neither date nor library version: the same results give the same file
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": "paraksm"})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], metadata=metadata)
+        path = base.with_suffix(suffix)
+        atomic_write(path, buffer.getvalue())
+        out.append(path)
+    return out
+
+
+def _stamp(figure: Any, stamps: tuple[str, ...], width: int) -> None:
+    figure.supxlabel("\n".join(textwrap.wrap(" · ".join(stamps), width)), fontsize=7.5, color=_QUIET, x=0.01, ha="left")
+
+
+def draw_degradation(result: Degradation, base: Path) -> list[Path]:
+    """Draw Figure 12 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    spec = result.selection.spec
+    compared = [name for name in spec.axes.system if name != spec.baseline]
+    groups = [*spec.axes.workload, "GeoMean"]
+    with _canvas(11.0, 4.4) as (figure, axes):
+        width = 0.8 / len(compared)
+        for column, name in enumerate(groups):
+            for place, system in enumerate(compared):
+                x = column + (place - (len(compared) - 1) / 2) * width
+                if name == "GeoMean":
+                    _mean(axes, result, system, x, width)
+                else:
+                    _bar(axes, result.bar(system, name), x, width)
+            if name != "GeoMean" and not workloads()[name].available:
+                axes.text(
+                    column, 1.12, "not built yet", rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET
+                )
+        _paper_means(axes, result)
+        axes.axhline(1, color="0", linewidth=0.8)
+        axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
+        axes.set_xticks(range(len(groups)), [_tick(name) for name in groups])
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+        tops = [bar.degradation.high or bar.degradation.value for bar in result.bars if bar.degradation]
+        axes.set_ylim(0, max([4.4, *(1.15 * top for top in tops)]))
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel(f"degradation T / T({spec.baseline})  [x]")
+        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
+        _legend(axes, result, compared)
+        _stamp(figure, result.stamps, 190)
+        return _save(figure, base)
+
+
+def _tick(name: str) -> str:
+    return "GeoMean" if name == "GeoMean" else workloads()[name].label.replace(" ", "\n")
+
+
+def _bar(axes: Any, bar: Bar, x: float, width: float) -> None:
+    if not bar.workload.available:
+        return
+    face, hatch = _FACES.get(bar.system.id, ("0.6", "xx"))
+    if bar.degradation is None:
+        axes.text(x, 0.08, bar.status, rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)
+        return
+    value = bar.degradation
+    axes.bar(x, value.value, width * 0.92, color=face, hatch=hatch, edgecolor="0")
+    top = value.value
+    if value.low is not None and value.high is not None:
+        axes.errorbar(
+            x, value.value, [[value.value - value.low], [value.high - value.value]], color="0", capsize=2, linewidth=1
+        )
+        top = value.high
+    axes.text(x, top + 0.05, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8)
+    if bar.bound is not None:
+        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0.95", linewidth=2.4)
+        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0", linewidth=1, linestyle="--")
+
+
+def _mean(axes: Any, result: Degradation, system: str, x: float, width: float) -> None:
+    mean = result.geomeans.get(system)
+    if mean is not None:
+        face, hatch = _FACES.get(system, ("0.6", "xx"))
+        axes.bar(x, mean.value, width * 0.92, color=face, hatch=hatch, edgecolor="0")
+    there = paper.find("degradation", system, "GeoMean")
+    if there is not None:
+        axes.plot(x, there.value, marker="D", markersize=6, markerfacecolor="1", markeredgecolor="0", linestyle="none")
+        label = f"{systems()[system].label}  {there.value:g}"
+        axes.text(x, there.value + 0.14, label, ha="center", va="bottom", fontsize=7, rotation=90)
+
+
+def _paper_means(axes: Any, result: Degradation) -> None:
+    """Means over groups of bars that the text gives for CPU-ksm, drawn over the bars they are of."""
+    names = list(result.selection.spec.axes.workload)
+    for scope in ("Liblinear+Graph500", "YCSB"):
+        there = paper.find("degradation", "cpu-ksm", scope)
+        columns = [index for index, name in enumerate(names) if workloads()[name].family in scope.split("+")]
+        if there is None or not columns:
+            continue
+        axes.plot([columns[0] - 0.42, columns[-1] + 0.42], [there.value] * 2, color="0", linewidth=1, linestyle=":")
+        axes.text(
+            columns[-1] + 0.42,
+            there.value + 0.05,
+            f"paper: CPU-ksm, mean {there.value:g}x",
+            ha="right",
+            va="bottom",
+            fontsize=7,
+        )
+
+
+def _legend(axes: Any, result: Degradation, compared: list[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks: list[Any] = []
+    for name in compared:
+        face, hatch = _FACES.get(name, ("0.6", "xx"))
+        system = systems()[name]
+        label = system.label if system.available else f"{system.label} (not built yet)"
+        marks.append(Patch(facecolor=face, hatch=hatch, edgecolor="0", label=label))
+    marks.append(Line2D([], [], color="0", linestyle="--", linewidth=1, label="least by time share 1/(1-u)"))
+    marks.append(
+        Line2D([], [], marker="D", markerfacecolor="1", markeredgecolor="0", linestyle="none", label="paper's text")
+    )
+    axes.legend(handles=marks, loc="upper left", ncols=3, fontsize=7.5, bbox_to_anchor=(0, 1.0))
+
+
+def draw_saving(result: Saving, base: Path) -> list[Path]:
+    """Draw Figure 13 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    record = result.selection.any_record()
+    virtual = record is not None and record.cell["mode"] == "measured"
+    with _canvas(7.2, 4.4) as (figure, axes):
+        absent: list[str] = []
+        for curve in result.curves:
+            if curve.status != "result":
+                absent.append(f"{curve.system.label}: {curve.status}")
+                continue
+            style = _LINES.get(curve.system.id, "-")
+            axes.plot(curve.times, curve.middle, color="0.1", linestyle=style, label=curve.system.label)
+            if result.selection.seeds > 1:
+                axes.fill_between(curve.times, curve.low, curve.high, color="0.8", label="range over seeds")
+            if curve.ceiling_mib is not None:
+                axes.axhline(curve.ceiling_mib, color=_QUIET, linestyle=(0, (1, 3)), linewidth=1)
+                axes.text(
+                    curve.times[-1],
+                    curve.ceiling_mib,
+                    "what the content allows",
+                    ha="right",
+                    va="bottom",
+                    fontsize=7.5,
+                    color=_QUIET,
+                )
+        axes.set_xlabel("virtual time in the window [s]" if virtual else "time in the window [s]")
+        axes.set_ylabel("memory saved [MiB]")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.margins(y=0.12)
+        axes.set_title(f"{result.selection.spec.title}\n{result.selection.spec.paper}", loc="left", fontsize=10)
+        for text in absent:
+            axes.plot([], [], linestyle="none", label=text)
+        axes.legend(loc="lower right", fontsize=8, frameon=True, edgecolor="0.8")
+        _stamp(figure, result.stamps, 122)
+        return _save(figure, base)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tables: for a terminal, for a pipe, as Markdown and as values for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from harness.experiment.spec import systems, workloads
+from harness.report import paper
+from harness.report.analysis import Bar, Degradation, Saving
+from harness.report.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads and rows of text."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def of_degradation(result: Degradation) -> Table:
+    """Figure 12 as a table: one row a workload and system that has a number or could have one."""
+    spec = result.selection.spec
+    rows: list[tuple[str, ...]] = []
+    for name in spec.axes.workload:
+        workload = workloads()[name]
+        if not workload.available:
+            continue
+        for system in spec.axes.system:
+            rows.append(_row(result.bar(system, name)))
+    for system, mean in result.geomeans.items():
+        known = systems()[system]
+        ours = _ratio(mean) if mean else "needs every workload" if known.available else "not built yet"
+        rows.append(("GeoMean", known.label, "", ours, _paper("degradation", system, "GeoMean"), "", "", "", ""))
+    absent = [workloads()[name] for name in spec.axes.workload if not workloads()[name].available]
+    notes = list(result.stamps)
+    if absent:
+        notes.append("not built yet: " + ", ".join(workload.label for workload in absent))
+    return Table(
+        f"{spec.title} ({spec.paper})",
+        (
+            "workload",
+            "system",
+            "time [s]",
+            "degradation",
+            "paper",
+            "time-share bound",
+            "ksmd util.",
+            "paper (Table 2)",
+            "saved [MiB]",
+        ),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def _row(bar: Bar) -> tuple[str, ...]:
+    scope = bar.workload.family
+    both = "Liblinear+Graph500" if scope in ("Liblinear", "Graph500") else scope
+    there = _paper("degradation", bar.system.id, scope)
+    mean = _paper("degradation", bar.system.id, both)
+    table2 = _paper("ksmd_utilisation", bar.system.id, scope)
+    papers = there or (f"{mean} (mean of {both})" if mean else "")
+    if bar.status != "result":
+        text = bar.status if bar.status == "not built yet" else f"{bar.status}: {bar.reason}"
+        return (bar.workload.label, bar.system.label, "", text, papers, "", "", table2, "")
+    return (
+        bar.workload.label,
+        bar.system.label,
+        _number(bar.seconds, "{:.4f}"),
+        _ratio(bar.degradation),
+        papers,
+        f">= {bar.bound:.2f}x" if bar.bound and bar.bound > 1 else "",
+        _number(bar.utilisation, "{:.1%}"),
+        table2,
+        _number(bar.saved_mib, "{:.2f}"),
+    )
+
+
+def of_saving(result: Saving, points: int = 10) -> Table:
+    """Figure 13 as a table: the saving at ``points`` equal steps of the window."""
+    import numpy
+
+    done = [curve for curve in result.curves if curve.status == "result"]
+    end = min((curve.times[-1] for curve in done), default=0.0)
+    grid = [end * step / points for step in range(1, points + 1)]
+    rows: list[tuple[str, ...]] = []
+    for time in grid if done else []:
+        cells = []
+        for curve in result.curves:
+            if curve.status == "result":
+                cells.append(f"{float(numpy.interp(time, curve.times, curve.middle)):.2f}")
+            else:
+                cells.append(curve.status)
+        rows.append((f"{time:.3f}", *cells))
+    notes = list(result.stamps)
+    for curve in result.curves:
+        if curve.status in ("failed", "missing"):
+            notes.append(f"{curve.system.label}: {curve.status}: {curve.reason}")
+        if curve.ceiling_mib is not None:
+            notes.append(f"{curve.system.label}: the content allows {curve.ceiling_mib:.2f} MiB in the window")
+    for value in paper.values():
+        if value.metric == "saving":
+            notes.append(f"paper, {systems()[value.system].label}: {value.value:g}{value.unit} ({value.where})")
+    head = ("time [s]", *(f"{curve.system.label} [MiB]" for curve in result.curves))
+    return Table(f"{result.selection.spec.title} ({result.selection.spec.paper})", head, tuple(rows), tuple(notes))
+
+
+def _paper(metric: str, system: str, scope: str) -> str:
+    found = paper.find(metric, system, scope)
+    return f"{found.value:g}{found.unit}" if found else ""
+
+
+def _ratio(estimate: Estimate | None) -> str:
+    return _number(estimate, "{:.3f}x")
+
+
+def _number(estimate: Estimate | None, form: str) -> str:
+    if estimate is None:
+        return ""
+    text = form.format(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{form.format(estimate.low)}, {form.format(estimate.high)}]"
+
+
+def markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown."""
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    out = [f"## {table.title}", "", line(table.head), "|" + "---|" * len(table.head)]
+    out += [line(row) for row in table.rows]
+    out += ["", *(f"- {note}" for note in table.notes), ""]
+    return "\n".join(out)
+
+
+def plain(table: Table) -> str:
+    """Columns of text for a pipe: no colour, no frames that depend on a width."""
+    grid = [table.head, *((tuple(cell.splitlines()[0] if cell else "" for cell in row)) for row in table.rows)]
+    widths = [max(len(row[column]) for row in grid) for column in range(len(table.head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in grid]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([table.title, "", *lines, "", *(f"  {note}" for note in table.notes)]) + "\n"
+
+
+def show(table: Table) -> None:
+    """Print to standard output: framed on a terminal, plain columns in a pipe."""
+    import sys
+
+    if not sys.stdout.isatty():
+        sys.stdout.write(plain(table))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Rich
+
+    drawn = Rich(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
+    for column, name in enumerate(table.head):
+        drawn.add_column(name, justify="left" if column < 2 else "right")
+    for row in table.rows:
+        quiet = any(cell == "not built yet" for cell in row)
+        drawn.add_row(*(_escape(cell) for cell in row), style="dim" if quiet else None)
+    console = Console()
+    console.print(drawn)
+    for note in table.notes:
+        console.print(f"  {_escape(note)}", style="dim", highlight=False)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def values(result: Degradation | Saving) -> dict[str, Any]:
+    """The numbers for ``--json``: estimates as objects, absent ones as null with their status."""
+    head = {
+        "experiment": result.selection.spec.id,
+        "profile": result.selection.profile,
+        "preset": result.selection.preset,
+        "seeds": result.selection.seeds,
+        "stamps": list(result.stamps),
+    }
+    if isinstance(result, Saving):
+        return head | {
+            "curves": [
+                {
+                    "system": curve.system.id,
+                    "status": curve.status,
+                    "reason": curve.reason,
+                    "seconds": list(curve.times),
+                    "saving_mib": list(curve.middle),
+                    "ceiling_mib": curve.ceiling_mib,
+                }
+                for curve in result.curves
+            ]
+        }
+
+    def plain_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+        return dataclasses.asdict(estimate) if estimate else None
+
+    return head | {
+        "bars": [
+            {
+                "system": bar.system.id,
+                "workload": bar.workload.id,
+                "status": bar.status,
+                "reason": bar.reason,
+                "degradation": plain_estimate(bar.degradation),
+                "ksmd_utilisation": plain_estimate(bar.utilisation),
+                "time_share_bound": bar.bound,
+                "seconds": plain_estimate(bar.seconds),
+                "saved_mib": plain_estimate(bar.saved_mib),
+            }
+            for bar in result.bars
+        ],
+        "geomean": {system: plain_estimate(mean) for system, mean in result.geomeans.items()},
+    }
