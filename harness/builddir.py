@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import atomic_dir, atomic_write, lock, paths, sha256_file, sha256_json
-from harness.errors import BuildError, EnvironmentProblem
+from harness.errors import BuildError, Busy, EnvironmentProblem
 from harness.run import CommandFailed, run
 from harness.ui import ui
 
@@ -93,6 +93,20 @@ class BuildDir:
             return {}
         return value if isinstance(value, dict) else {}
 
+    def state(self) -> Literal["empty", "busy", "unfinished", "done"]:
+        """What is here: nothing, a build under way, one that was cut short, or a finished one."""
+        try:
+            with lock(self._lock, what=self.what):
+                if self._marker.exists():
+                    return "unfinished"
+                return "done" if self.stamp() else "empty"
+        except Busy:
+            return "busy"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """Have the directory to ourselves, after cleaning up what a killed build left.
@@ -101,7 +115,7 @@ class BuildDir:
             Busy: another harness builds here.
 
         """
-        with lock(self.path.with_name(f".{self.path.name}.lock"), what=self.what):
+        with lock(self._lock, what=self.what):
             self.path.mkdir(parents=True, exist_ok=True)
             self._recover()
             yield
