@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual machine: its command line, its life, its end.
+
+Two modes share this code. *functional*: as fast as the accelerator goes, commands through the agent. *measured*:
+one thread, virtual time counts instructions, nothing asynchronous enters; the job and its input come in through
+fw_cfg, results leave over the second serial port.
+
+All channels are socket pairs inherited by QEMU: no path to collide or to outgrow ``sun_path``, nobody else can
+connect, and QEMU sees the end of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from harness.config import atomic_write
+from harness.console import Outcome, Reader, Symbols, Verdict, registers
+from harness.errors import MachineError
+from harness.monitor import Monitor
+from harness.run import Deadline, spawn, stop
+from harness.session import Input, Session, Sink
+
+if TYPE_CHECKING:
+    from harness.images import Image
+    from harness.kbuild import KernelBuild
+    from harness.qbuild import QemuBuild
+
+__all__ = ["Channels", "GuestDown", "Machine", "MachineSpec", "Outcome", "argv"]
+
+BOOT_SECONDS = 60.0
+"""How long a guest may take to its handshake; an emulated boot takes two."""
+
+_EPOCH = "2026-01-01T00:00:00"
+_PORT = "org.paraksm.agent"
+_GRACE = 3.0  # wall seconds from an oops to the end of a sealed run that hangs because of it
+_POLL = 0.02
+
+# ERMS and FSRM must go together (one alone stops Linux 6.1 early); without them copies are plain loops, whose
+# instructions are counted one by one.
+_CPU = "max,-erms,-fsrm"
+
+_WORDS = (
+    "console=ttyS0",
+    "panic=-1",  # a panic ends the run at once, by a reset that -no-reboot turns into an exit
+    "loglevel=5",  # warnings are shown; every further line costs time on an emulated UART
+    "tsc=reliable",  # high-resolution timers from the start, also with several processors
+    "no_timer_check",
+    "random.trust_cpu=on",
+)
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """Everything that decides what a machine is."""
+
+    qemu: QemuBuild
+    kernel: KernelBuild
+    image: Image
+    mode: Literal["functional", "measured"]
+    memory_mib: int
+    cpus: int = 1
+    cmdline: tuple[str, ...] = ()
+    """Words appended to the kernel's command line."""
+    seed: int = 1
+    """Seed of QEMU's own random numbers; the guest's come from it in measured mode."""
+    fw_cfg: Mapping[str, Path] = field(default_factory=dict)
+    """Files handed to the guest; a name without a slash lands below ``opt/paraksm/``."""
+    ssh_port: int | None = None
+    """Port of 127.0.0.1 that is forwarded to the guest's ssh server (functional only)."""
+    accel: str = "tcg"
+    cpu: str = _CPU
+    console: bool = False
+    """Whether a shell runs on the console, connected to :attr:`Machine.terminal` (functional only)."""
+    paused: bool = False
+    """Start with the processors stopped (QEMU's ``-S``)."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """File descriptors that QEMU inherits; ``None`` where a mode has no such channel."""
+
+    monitor: int
+    agent: int | None = None
+    console: int | None = None
+
+
+class GuestDown(MachineError):
+    """The machine ended, or failed, before it had done what was asked; carries the verdict."""
+
+    def __init__(self, verdict: Verdict, run_dir: Path) -> None:
+        log = run_dir / "console.log"
+        super().__init__(verdict.explain(), hint=f"the whole console is in {log}", log=log)
+        self.verdict = verdict
+
+
+def _quote(path: Path | str) -> str:
+    """A comma inside a QEMU option value is doubled."""
+    return str(path).replace(",", ",,")
+
+
+def kernel_words(spec: MachineSpec) -> str:
+    """The kernel's command line."""
+    words = [*_WORDS, f"paraksm.mode={spec.mode}"]
+    if spec.console:
+        words.append("paraksm.console")
+    return " ".join([*words, *spec.cmdline])
+
+
+def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
+    """QEMU's command line: a pure function of its arguments.
+
+    Raises:
+        MachineError: the specification contradicts itself.
+
+    """
+    measured = spec.mode == "measured"
+    if measured and (spec.ssh_port is not None or spec.console):
+        raise MachineError("a measured machine is sealed: no ssh, no console", hint="use the functional mode")
+    log = _quote(run_dir / "console.log")
+    words = [
+        str(spec.qemu.binary), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
+        "-L", str(spec.qemu.data_dir), "-bios", str(spec.qemu.firmware),
+        "-kernel", str(spec.kernel.bzimage), "-initrd", str(spec.image.path),
+        "-append", kernel_words(spec),
+        "-machine", "q35,i8042=off,usb=off", "-cpu", spec.cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M",
+        "-chardev", f"socket,id=monitor,fd={channels.monitor}", "-mon", "chardev=monitor,mode=control",
+    ]  # fmt: skip
+    if channels.console is not None:
+        words += ["-chardev", f"socket,id=console,fd={channels.console},logfile={log}"]
+    else:
+        words += ["-chardev", f"file,id=console,path={log}"]
+    words += ["-serial", "chardev:console"]
+    if measured:
+        words += [
+            "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-seed", str(spec.seed),
+            "-rtc", f"base={_EPOCH},clock=vm",
+            "-chardev", f"file,id=results,path={_quote(run_dir / 'results.bin')}", "-serial", "chardev:results",
+        ]  # fmt: skip
+    else:
+        words += _functional_words(spec, channels)
+    for name, path in sorted(spec.fw_cfg.items()):
+        words += ["-fw_cfg", f"name={_full_name(name)},file={_quote(path)}"]
+    if spec.paused:
+        words.append("-S")
+    return words
+
+
+def _functional_words(spec: MachineSpec, channels: Channels) -> list[str]:
+    words = [
+        "-accel", "tcg,thread=multi" if spec.accel == "tcg" else spec.accel,
+        "-device", "virtio-serial-pci",
+        "-chardev", f"socket,id=agent,fd={channels.agent}",
+        "-device", f"virtserialport,chardev=agent,name={_PORT}",
+    ]  # fmt: skip
+    if spec.ssh_port is not None:
+        forward = f"hostfwd=tcp:127.0.0.1:{spec.ssh_port}-10.0.2.15:22"
+        words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=net,romfile="]
+    return words
+
+
+def _full_name(name: str) -> str:
+    return name if "/" in name else f"opt/paraksm/{name}"
+
+
+class Machine:
+    """One machine from start to end; a context manager that leaves no process behind.
+
+    Start it from a thread that lives as long as the machine: the kernel ends QEMU when that thread ends
+    (``PR_SET_PDEATHSIG``), which is what keeps a killed harness from leaving a QEMU.
+    """
+
+    def __init__(self, spec: MachineSpec, run_dir: Path) -> None:
+        self.spec = spec
+        self.run_dir = run_dir.absolute()
+        self.terminal: socket.socket | None = None
+        """Our end of the console, if the specification asks for one. Read it, or the guest's console stalls."""
+        self.boot_seconds: float | None = None
+        """Wall seconds from the start of QEMU to the handshake."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._monitor: Monitor | None = None
+        self._session: Session | None = None
+        self._reader = Reader(self._symbols())
+        self._position = 0
+        self._powered_off = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        assert self._child is not None, "start() first"
+        return self._child.pid
+
+    @property
+    def console_log(self) -> Path:
+        """The console, as it grows."""
+        return self.run_dir / "console.log"
+
+    def start(self, *, timeout: float = BOOT_SECONDS) -> None:
+        """Start QEMU; in functional mode wait for the agent's handshake, ``timeout`` wall seconds at most.
+
+        Raises:
+            GuestDown: the guest failed on the way, or said nothing.
+            EnvironmentProblem: there is no such QEMU.
+
+        """
+        began = time.monotonic()
+        self._launch()
+        if self._session is not None:
+            deadline = Deadline(timeout)
+            while not self._session.ready:
+                self._step(self._session, deadline, None)
+            self.boot_seconds = time.monotonic() - began
+
+    def _launch(self) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        for name in ("console.log", "results.bin"):
+            (self.run_dir / name).unlink(missing_ok=True)
+        functional = self.spec.mode == "functional"
+        with contextlib.ExitStack() as theirs:
+
+            def pair() -> tuple[socket.socket, int]:
+                ours, other = socket.socketpair()
+                theirs.callback(other.close)
+                return ours, other.fileno()
+
+            agent = console = None
+            ours, monitor = pair()
+            self._monitor = Monitor(ours)
+            if functional:
+                ours, agent = pair()
+                self._session = Session(ours)
+            if self.spec.console:
+                self.terminal, console = pair()
+            channels = Channels(monitor, agent, console)
+            words = argv(self.spec, self.run_dir, channels)
+            atomic_write(self.run_dir / "qemu.argv", shlex.join(words) + "\n")
+            errors = theirs.enter_context((self.run_dir / "qemu.log").open("wb"))
+            inherited = [fd for fd in (monitor, agent, console) if fd is not None]
+            self._child = spawn(words, cwd=self.run_dir, stdout=errors, stderr=errors, pass_fds=inherited)
+
+    def execute(
+        self,
+        script: str,
+        *,
+        stdin: Input = None,
+        on_stdout: Sink | None = None,
+        on_stderr: Sink | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Run a script with the guest's ``/bin/sh -c``; its exit status is returned (128 + N for signal N).
+
+        Args:
+            script: the command.
+            stdin: bytes, or a file descriptor that is read to its end; nothing by default.
+            on_stdout: called with each piece of standard output as it comes.
+            on_stderr: the same for standard error.
+            timeout: wall seconds; without it the command may run for ever.
+
+        Raises:
+            GuestDown: the guest or QEMU ended first, or the time is over.
+
+        """
+        session = self._session
+        assert session is not None and session.ready, "a functional machine, started"
+        deadline = Deadline(timeout) if timeout is not None else None
+        session.begin(script, stdin)
+        while session.status is None:
+            self._step(session, deadline, (on_stdout, on_stderr))
+        self._read_console()
+        return session.status
+
+    def _step(self, session: Session, deadline: Deadline | None, sinks: tuple[Sink | None, Sink | None] | None) -> None:
+        """Move bytes for a moment; notice the end of QEMU, a panic and the deadline."""
+        alive = session.exchange(_POLL, *(sinks or (None, None)))
+        self._read_console()
+        assert self._child is not None
+        if not alive or self._child.poll() is not None:
+            raise self._down(Outcome.QEMU_DIED)
+        if deadline is not None and deadline.expired() and not session.finished:
+            raise self._down(Outcome.TIMEOUT if session.ready or self._reader.spoke else Outcome.SILENT)
+
+    def wait(self, timeout: float) -> Outcome:
+        """Wait for a measured machine to end by itself; at the deadline it is stopped.
+
+        ``CLEAN`` means that the guest said it was done; :attr:`status` is then the job's exit status.
+        """
+        assert self._child is not None, "start() first"
+        deadline = Deadline(timeout)
+        failed_at: float | None = None
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(_POLL)
+            self._read_console()
+            if self._child.returncode is not None:
+                break
+            if failed_at is None and any(item.outcome is Outcome.OOPS for item in self._reader.findings):
+                failed_at = time.monotonic()
+            if deadline.expired() or (failed_at is not None and time.monotonic() - failed_at > _GRACE):
+                return self._down(Outcome.TIMEOUT if self._reader.spoke else Outcome.SILENT).verdict.outcome
+        verdict = self._reader.verdict()
+        if verdict.outcome is Outcome.CLEAN and verdict.done is None:
+            return self._down(Outcome.QEMU_DIED).verdict.outcome
+        self._last = verdict
+        return verdict.outcome
+
+    _last: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known about the machine's life so far."""
+        self._read_console()
+        return self._last or self._reader.verdict()
+
+    @property
+    def status(self) -> int | None:
+        """Exit status of a sealed job, once the guest said it."""
+        return self._reader.done
+
+    def stop(self) -> None:
+        """End QEMU, if it still runs, and reap it."""
+        if self._child is not None:
+            stop(self._child, grace=0.5)
+            self._read_console()
+        for channel in (self._monitor, self.terminal, self._session):
+            if channel is not None:
+                channel.close()
+
+    def command(self, name: str, **arguments: object) -> object:
+        """One QMP command. Never during a measured run: it would be an asynchronous event."""
+        assert self._monitor is not None, "start() first"
+        return self._monitor.execute(name, arguments)
+
+    # --- how it ended -----------------------------------------------------------------------------------
+
+    def _symbols(self) -> Symbols | None:
+        file = self.spec.kernel.vmlinux.with_name("System.map")
+        return Symbols.read(file) if file.is_file() else None
+
+    def _read_console(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self.console_log.open("rb") as stream:
+            stream.seek(self._position)
+            for piece in iter(lambda: stream.read(1 << 20), b""):
+                self._position += len(piece)
+                self._reader.feed(piece)
+
+    def _down(self, reason: Outcome) -> GuestDown:
+        """Judge a machine that cannot go on: the console decides, ``reason`` stands where it says nothing."""
+        assert self._child is not None
+        where: tuple[str, ...] = ()
+        if reason is Outcome.QEMU_DIED:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(2.0)  # the channel closes a little before the process ends
+        elif self._child.poll() is None:
+            where = tuple(self._processors())
+        code = stop(self._child, grace=0.5)
+        self._read_console()
+        verdict = self._reader.verdict()
+        if verdict.outcome is Outcome.CLEAN:
+            verdict = Verdict(
+                reason, self._headline(reason, code), (), (*verdict.tail, *self._qemu_said(), *where), verdict.done
+            )
+        self._last = verdict
+        return GuestDown(verdict, self.run_dir)
+
+    def _headline(self, reason: Outcome, code: int) -> str:
+        if reason is Outcome.SILENT:
+            return "the guest printed nothing and did not report in time"
+        if reason is Outcome.TIMEOUT:
+            return "the time is over"
+        if code < 0:
+            return f"QEMU was killed by signal {-code}"
+        if code > 0:
+            return f"QEMU ended with status {code}"
+        return "the guest powered off or reset before it had reported"
+
+    def _qemu_said(self) -> Iterator[str]:
+        with contextlib.suppress(OSError):
+            lines = (self.run_dir / "qemu.log").read_text(errors="replace").splitlines()[-10:]
+            yield from (f"qemu: {line}" for line in lines if "terminating on signal" not in line)
+
+    def _processors(self) -> list[str]:
+        """Where a machine that says nothing is stuck."""
+        with contextlib.suppress(MachineError, OSError):
+            dump = self.command("human-monitor-command", **{"command-line": "info registers -a"})
+            return list(registers(str(dump), self._reader.symbols))
+        return []
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_directory(parent: Path, what: str) -> Path:
+    """A new directory for one machine, unique among parallel harnesses."""
+    name = f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    path = parent / name
+    path.mkdir(parents=True)
+    return path
