@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A fleet of process-VMs: what its parts know of each other. */
+#ifndef FLEET_H
+#define FLEET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PAGE 4096UL
+#define PAGE_WORDS (PAGE / sizeof(uint64_t))
+
+/* plan.c: what to run; every field is a "key value" line of the plan file */
+struct plan {
+	long seed;
+	long vms;
+	long pages_shared_all;		/* per VM: the same in every VM */
+	long pages_shared_some;		/* per VM: the same within a group of shared_group VMs */
+	long shared_group;
+	long pages_zero;
+	long pages_unique;
+	long pages_volatile;		/* rewritten every volatile_period_ms while the window is open */
+	long volatile_period_ms;
+	long dataset_rows;		/* training rows, the same in every VM; 0: none */
+	long train;			/* VM 1 trains on them */
+	long solver;			/* liblinear's number: 11, 12, 13 are SVR */
+	long repeats;			/* trainings in a row; equal data make equal work in every system */
+	long ksm;			/* 0: ksmd never runs */
+	long pages_to_scan;
+	long sleep_millisecs;
+	long max_page_sharing;
+	long use_zero_pages;
+	long merge_across_nodes;
+	long ksmd_nice;
+	long vm_weight;			/* cgroup v2 cpu.weight of VM 1; 0: no cgroup */
+	long prescan_passes;		/* un-timed passes before the window */
+	long converge_passes;		/* instead of a window: flat out until this many passes */
+	long window_ms;
+	long sample_ms;
+	char dataset[256];		/* file of the real data; "-": generate */
+};
+
+bool plan_read(struct plan *plan, const char *path);
+void plan_write(const struct plan *plan, FILE *out);
+
+/* content.c: what is in memory; a page is a function of (seed, class, coordinates) alone */
+enum page_class { CLASS_SHARED_ALL = 1, CLASS_SHARED_SOME, CLASS_ZERO, CLASS_UNIQUE, CLASS_VOLATILE };
+
+uint64_t mix64(uint64_t x);
+uint64_t page_key(const struct plan *plan, long vm, long page, uint64_t version, enum page_class *class_);
+void page_fill(uint64_t *page, uint64_t key, enum page_class class_);
+bool page_check(const uint64_t *page, uint64_t key, enum page_class class_);
+long plan_pages(const struct plan *plan);
+
+/* susy.c: training data, seeded or from the real file */
+#define SUSY_FEATURES 18
+struct susy_row {
+	double label;
+	double feature[SUSY_FEATURES];
+};
+
+void susy_generate(uint64_t seed, long row, struct susy_row *out);
+bool susy_load(const char *path, long rows, struct susy_row *out);
+
+/* svr.cpp: liblinear on the rows of one VM */
+size_t svr_bytes(long rows);
+void svr_place(const struct susy_row *rows, long count, void *arena);
+uint64_t svr_train(void *arena, long count, int solver, int repeats);
+
+/* vm.c: one process per VM */
+struct vm {
+	pid_t pid;
+	int fd;				/* one-byte commands to it, struct vm_answer back */
+};
+
+enum vm_command { VM_GO = 'g', VM_STOP = 's', VM_VERIFY = 'v', VM_QUIT = 'q' };
+
+struct vm_answer {
+	uint64_t nanoseconds;		/* VM_GO: the training alone */
+	uint64_t checksum;		/* VM_GO: of the model */
+	uint64_t bad_pages;		/* VM_VERIFY: pages that do not hold what was written */
+	uint64_t checked_pages;
+};
+
+bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows);
+bool vm_send(const struct vm *vm, enum vm_command command);
+bool vm_receive(const struct vm *vm, struct vm_answer *answer);
+
+/* ksm.c: the kernel's side */
+#define KSM_COUNTERS 12
+extern const char *const ksm_counter_names[KSM_COUNTERS];
+
+bool ksm_open(void);
+bool ksm_has(int counter);
+long long ksm_counter(int counter);
+bool ksm_write(const char *name, long value);
+long ksm_read(const char *name);
+pid_t ksmd_pid(void);
+uint64_t task_runtime(pid_t pid);
+uint64_t now_ns(void);
+
+/* sampler.c: rows kept in memory until the end, so that writing them disturbs nothing */
+bool sampler_init(long capacity);
+void sampler_take(uint64_t start, pid_t ksmd, pid_t app);
+void sampler_write(FILE *out);
+long sampler_count(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

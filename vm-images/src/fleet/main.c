@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * fleet run PLAN      load the VMs, let ksmd work on them, print what was measured
+ * fleet dump PLAN VM  print a VM's pages, for a check against the plan's oracle
+ *
+ * Output: sections in brackets, then "end CRC32 BYTES" over all that stands before, so that a truncated or
+ * garbled result cannot be taken for a whole one.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fleet.h"
+
+#define CGROUP "/sys/fs/cgroup/paraksm-vm1"
+#define PATIENCE_NS (3600ULL * 1000000000ULL)
+
+struct fleet {
+	struct plan plan;
+	struct susy_row *rows;
+	struct vm *vm;
+	pid_t ksmd;
+	struct vm_answer app;		/* of VM 1's training */
+	bool app_done;
+	uint64_t app_end_ns;		/* since the window opened */
+	uint64_t ksmd_at_start, ksmd_at_app_end, ksmd_at_end, window_ns;
+	long weight;			/* as read back; -1: none */
+};
+
+static bool put(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+	bool ok = file && fputs(text, file) >= 0;
+
+	return file && !fclose(file) && ok;
+}
+
+static long get(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	long value = -1;
+
+	if (file) {
+		if (fscanf(file, "%ld", &value) != 1)
+			value = -1;
+		fclose(file);
+	}
+	return value;
+}
+
+/* VM 1 competes with ksmd as one of many busy VMs would: its weight is a VM's share of the machine slice. */
+static bool weigh_vm1(struct fleet *f)
+{
+	char text[32];
+
+	f->weight = -1;
+	if (!f->plan.vm_weight)
+		return true;
+	put("/sys/fs/cgroup/cgroup.subtree_control", "+cpu");
+	mkdir(CGROUP, 0755);
+	snprintf(text, sizeof(text), "%ld", f->plan.vm_weight);
+	if (!put(CGROUP "/cpu.weight", text)) {
+		fprintf(stderr, "fleet: no cgroup v2 cpu controller for vm_weight: %m\n");
+		return false;
+	}
+	snprintf(text, sizeof(text), "%d", f->vm[0].pid);
+	f->weight = get(CGROUP "/cpu.weight");
+	return put(CGROUP "/cgroup.procs", text);
+}
+
+static bool load(struct fleet *f)
+{
+	struct vm_answer ready;
+
+	f->rows = calloc(f->plan.dataset_rows + 1, sizeof(*f->rows));
+	f->vm = calloc(f->plan.vms, sizeof(*f->vm));
+	if (!f->rows || !f->vm)
+		return false;
+	if (strcmp(f->plan.dataset, "-")) {
+		if (!susy_load(f->plan.dataset, f->plan.dataset_rows, f->rows))
+			return false;
+	} else {
+		for (long r = 0; r < f->plan.dataset_rows; r++)
+			susy_generate(f->plan.seed, r, &f->rows[r]);
+	}
+	for (long i = 0; i < f->plan.vms; i++)
+		if (!vm_start(&f->vm[i], &f->plan, i, f->rows))
+			return false;
+	for (long i = 0; i < f->plan.vms; i++) {
+		if (!vm_receive(&f->vm[i], &ready)) {
+			fprintf(stderr, "fleet: VM %ld died while it was loading\n", i + 1);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void sleep_until(uint64_t when)
+{
+	struct timespec t = { .tv_sec = when / 1000000000ULL, .tv_nsec = when % 1000000000ULL };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+		;
+}
+
+/* Let ksmd run without pause until it has finished so many passes. */
+static bool scan_flat_out(struct fleet *f, long passes, uint64_t start)
+{
+	uint64_t give_up = now_ns() + PATIENCE_NS, next = now_ns();
+
+	if (!ksm_write("sleep_millisecs", 0) || !ksm_write("pages_to_scan", 256) || !ksm_write("run", 1))
+		return false;
+	while (ksm_read("full_scans") < passes) {
+		next += (uint64_t)f->plan.sample_ms * 1000000ULL;
+		sleep_until(next);
+		if (start)
+			sampler_take(start, f->ksmd, f->vm[0].pid);
+		if (now_ns() > give_up) {
+			fprintf(stderr, "fleet: ksmd did not finish %ld passes\n", passes);
+			return false;
+		}
+	}
+	return ksm_write("run", 0);
+}
+
+static bool set_knobs(const struct fleet *f)
+{
+	if (setpriority(PRIO_PROCESS, f->ksmd, f->plan.ksmd_nice)) {
+		fprintf(stderr, "fleet: nice of ksmd: %m\n");
+		return false;
+	}
+	return ksm_write("pages_to_scan", f->plan.pages_to_scan) &&
+	       ksm_write("sleep_millisecs", f->plan.sleep_millisecs);
+}
+
+static bool prepare_ksm(const struct fleet *f)
+{
+	if (ksm_read("pages_shared") != 0) {
+		fprintf(stderr, "fleet: KSM already holds pages: echo 2 > /sys/kernel/mm/ksm/run first\n");
+		return false;
+	}
+	if (ksm_read("merge_across_nodes") >= 0 && !ksm_write("merge_across_nodes", f->plan.merge_across_nodes))
+		return false;
+	return ksm_write("run", 2) && ksm_write("max_page_sharing", f->plan.max_page_sharing) &&
+	       ksm_write("use_zero_pages", f->plan.use_zero_pages) && ksm_write("run", 0);
+}
+
+/* Wait for the next sample, or for VM 1 to finish if that is earlier. */
+static bool wait_app(struct fleet *f, uint64_t until)
+{
+	struct pollfd p = { .fd = f->vm[0].fd, .events = POLLIN };
+	uint64_t now = now_ns();
+	struct timespec left = { 0 };
+
+	if (f->app_done || !f->plan.train) {
+		sleep_until(until);
+		return true;
+	}
+	if (until > now) {
+		left.tv_sec = (until - now) / 1000000000ULL;
+		left.tv_nsec = (until - now) % 1000000000ULL;
+	}
+	if (ppoll(&p, 1, &left, NULL) <= 0)
+		return true;
+	if (!vm_receive(&f->vm[0], &f->app)) {
+		fprintf(stderr, "fleet: VM 1 died in the window\n");
+		return false;
+	}
+	f->app_done = true;
+	return true;
+}
+
+static bool window(struct fleet *f)
+{
+	uint64_t start = now_ns(), period = (uint64_t)f->plan.sample_ms * 1000000ULL, next = start;
+	uint64_t end = start + (uint64_t)f->plan.window_ms * 1000000ULL;
+
+	f->ksmd_at_start = task_runtime(f->ksmd);
+	sampler_take(start, f->ksmd, f->vm[0].pid);
+	for (long i = 0; i < f->plan.vms; i++)
+		vm_send(&f->vm[i], VM_GO);
+	if (f->plan.ksm && !ksm_write("run", 1))
+		return false;
+	while (now_ns() < end || (f->plan.train && !f->app_done)) {
+		bool before = f->app_done;
+
+		if (now_ns() > start + PATIENCE_NS) {
+			fprintf(stderr, "fleet: VM 1 did not finish\n");
+			return false;
+		}
+		while (next <= now_ns())
+			next += period;
+		if (!wait_app(f, next))
+			return false;
+		if (f->app_done && !before) {
+			f->app_end_ns = now_ns() - start;
+			f->ksmd_at_app_end = task_runtime(f->ksmd);
+		}
+		sampler_take(start, f->ksmd, f->vm[0].pid);
+	}
+	f->window_ns = now_ns() - start;
+	f->ksmd_at_end = task_runtime(f->ksmd);
+	return ksm_write("run", 0);
+}
+
+static bool settle(struct fleet *f)
+{
+	struct vm_answer stopped;
+
+	for (long i = 0; i < f->plan.vms; i++)
+		if (!vm_send(&f->vm[i], VM_STOP) || !vm_receive(&f->vm[i], &stopped))
+			return false;
+	return true;
+}
+
+/* Every VM checks its memory; the sum of bad pages, or -1 if a VM was lost. */
+static long verify(const struct fleet *f, unsigned long long *checked)
+{
+	struct vm_answer answer;
+	long bad = 0;
+
+	*checked = 0;
+	for (long i = 0; i < f->plan.vms; i++) {
+		if (!vm_send(&f->vm[i], VM_VERIFY) || !vm_receive(&f->vm[i], &answer)) {
+			fprintf(stderr, "fleet: VM %ld was lost\n", i + 1);
+			return -1;
+		}
+		bad += answer.bad_pages;
+		*checked += answer.checked_pages;
+	}
+	return bad;
+}
+
+static void write_facts(const struct fleet *f, FILE *out)
+{
+	fprintf(out, "[facts]\n");
+	fprintf(out, "ksmd_nice %d\n", getpriority(PRIO_PROCESS, f->ksmd));
+	fprintf(out, "vm_weight %ld\n", f->weight);
+	fprintf(out, "pages_to_scan %ld\nsleep_millisecs %ld\n", ksm_read("pages_to_scan"), ksm_read("sleep_millisecs"));
+	fprintf(out, "max_page_sharing %ld\n", ksm_read("max_page_sharing"));
+	fprintf(out, "app_done %d\napp_ns %llu\napp_end_ns %llu\napp_checksum %016llx\n", f->app_done,
+		(unsigned long long)f->app.nanoseconds, (unsigned long long)f->app_end_ns,
+		(unsigned long long)f->app.checksum);
+	fprintf(out, "window_ns %llu\nksmd_ns_to_app_end %llu\nksmd_ns_window %llu\n", (unsigned long long)f->window_ns,
+		(unsigned long long)(f->app_done ? f->ksmd_at_app_end - f->ksmd_at_start : 0),
+		(unsigned long long)(f->ksmd_at_end - f->ksmd_at_start));
+	fprintf(out, "samples %ld\n", sampler_count());
+}
+
+static long status_kb(pid_t pid, const char *key)
+{
+	char path[64], line[256];
+	long value = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, strlen(key)))
+			value = strtol(line + strlen(key), NULL, 10);
+	if (file)
+		fclose(file);
+	return value;
+}
+
+static void write_vms(const struct fleet *f, FILE *out)
+{
+	char path[64];
+
+	fprintf(out, "[vms]\nvm,rss_anon_kb,ksm_merging_pages,runtime_ns\n");
+	for (long i = 0; i < f->plan.vms; i++) {
+		char schedstat[64];
+
+		snprintf(path, sizeof(path), "/proc/%d/ksm_merging_pages", f->vm[i].pid);
+		snprintf(schedstat, sizeof(schedstat), "/proc/%d/schedstat", f->vm[i].pid);
+		fprintf(out, "%ld,%ld,%ld,%ld\n", i + 1, status_kb(f->vm[i].pid, "RssAnon:"), get(path), get(schedstat));
+	}
+}
+
+static uint32_t crc32(const char *data, size_t size)
+{
+	uint32_t crc = ~0U;
+
+	for (size_t i = 0; i < size; i++) {
+		crc ^= (unsigned char)data[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320U : 0);
+	}
+	return ~crc;
+}
+
+/* Verify with pages merged, take everything apart, verify again. */
+static bool write_verdict(const struct fleet *f, FILE *out)
+{
+	unsigned long long checked;
+	long merged = verify(f, &checked), apart, left;
+
+	if (!ksm_write("run", 2))
+		return false;
+	left = ksm_read("pages_shared") + ksm_read("pages_sharing");
+	apart = verify(f, &checked);
+	fprintf(out, "[verify]\nchecked_pages %llu\nbad_pages_merged %ld\nbad_pages_unmerged %ld\n", checked, merged,
+		apart);
+	fprintf(out, "ksm_pages_after_unmerge %ld\n", left);
+	return ksm_write("run", 0) && merged >= 0 && apart >= 0;
+}
+
+static bool measure(struct fleet *f, FILE *out)
+{
+	bool converge = f->plan.converge_passes > 0;
+	uint64_t start;
+
+	if (!ksm_open() || !prepare_ksm(f) || !load(f))
+		return false;
+	f->ksmd = ksmd_pid();
+	if (f->ksmd < 0 || !weigh_vm1(f) || !sampler_init(200000))
+		return false;
+	if (f->plan.ksm && f->plan.prescan_passes && !scan_flat_out(f, f->plan.prescan_passes, 0))
+		return false;
+	if (!set_knobs(f))
+		return false;
+	if (converge) {
+		start = now_ns();
+		f->ksmd_at_start = task_runtime(f->ksmd);
+		sampler_take(start, f->ksmd, f->vm[0].pid);
+		if (!scan_flat_out(f, f->plan.converge_passes, start))
+			return false;
+		sampler_take(start, f->ksmd, f->vm[0].pid);
+		f->window_ns = now_ns() - start;
+		f->ksmd_at_end = task_runtime(f->ksmd);
+	} else if (!window(f)) {
+		return false;
+	}
+	if (!settle(f))
+		return false;
+	fprintf(out, "[plan]\n");
+	plan_write(&f->plan, out);
+	write_facts(f, out);
+	fprintf(out, "[samples]\n");
+	sampler_write(out);
+	write_vms(f, out);
+	return write_verdict(f, out);
+}
+
+static int run(const char *path)
+{
+	struct fleet fleet = { 0 };
+	size_t size;
+	char *text;
+	FILE *out = open_memstream(&text, &size);
+	bool ok = out && plan_read(&fleet.plan, path);
+
+	if (ok) {
+		fprintf(out, "paraksm-fleet 1\n");
+		ok = measure(&fleet, out);
+	}
+	for (long i = 0; fleet.vm && i < fleet.plan.vms; i++)
+		if (fleet.vm[i].pid > 0)
+			kill(fleet.vm[i].pid, SIGKILL);
+	rmdir(CGROUP);
+	if (!ok || fclose(out)) {
+		fprintf(stderr, "fleet: failed\n");
+		return 1;
+	}
+	fwrite(text, 1, size, stdout);
+	printf("end %08x %zu\n", crc32(text, size), size);
+	return fflush(stdout) ? 1 : 0;
+}
+
+static int dump(const char *path, long vm)
+{
+	static uint64_t page[PAGE_WORDS];
+	enum page_class class_;
+	struct plan plan;
+	void *dataset;
+
+	if (!plan_read(&plan, path))
+		return 1;
+	for (long i = 0; i < plan_pages(&plan); i++) {
+		uint64_t key = page_key(&plan, vm, i, 0, &class_);
+
+		page_fill(page, key, class_);
+		fwrite(page, 1, PAGE, stdout);
+	}
+	if (plan.dataset_rows) {
+		struct susy_row *rows = calloc(plan.dataset_rows, sizeof(*rows));
+
+		dataset = calloc(1, svr_bytes(plan.dataset_rows));
+		if (!rows || !dataset)
+			return 1;
+		for (long r = 0; r < plan.dataset_rows; r++)
+			susy_generate(plan.seed, r, &rows[r]);
+		svr_place(rows, plan.dataset_rows, dataset);
+		fwrite(dataset, 1, svr_bytes(plan.dataset_rows), stdout);
+	}
+	return fflush(stdout) ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "run"))
+		return run(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "dump"))
+		return dump(argv[2], strtol(argv[3], NULL, 10));
+	fprintf(stderr, "usage: fleet run PLAN | fleet dump PLAN VM\n");
+	return 2;
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The plan file: a version line, then one "key value" a line; a key that is missing or unknown is an error. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "fleet.h"
+
+#define KEY(name) { #name, offsetof(struct plan, name) }
+
+static const struct {
+	const char *name;
+	size_t offset;
+} keys[] = {
+	KEY(seed), KEY(vms), KEY(pages_shared_all), KEY(pages_shared_some), KEY(shared_group), KEY(pages_zero),
+	KEY(pages_unique), KEY(pages_volatile), KEY(volatile_period_ms), KEY(dataset_rows), KEY(train), KEY(solver),
+	KEY(repeats), KEY(ksm), KEY(pages_to_scan), KEY(sleep_millisecs), KEY(max_page_sharing),
+	KEY(use_zero_pages), KEY(merge_across_nodes), KEY(ksmd_nice), KEY(vm_weight), KEY(prescan_passes),
+	KEY(converge_passes), KEY(window_ms), KEY(sample_ms),
+};
+
+#define KEYS (sizeof(keys) / sizeof(keys[0]))
+
+static long *field(const struct plan *plan, size_t i)
+{
+	return (long *)((char *)plan + keys[i].offset);
+}
+
+static bool set(struct plan *plan, bool *seen, const char *key, const char *value)
+{
+	char *end;
+
+	if (!strcmp(key, "dataset")) {
+		snprintf(plan->dataset, sizeof(plan->dataset), "%s", value);
+		return true;
+	}
+	for (size_t i = 0; i < KEYS; i++) {
+		if (strcmp(key, keys[i].name))
+			continue;
+		*field(plan, i) = strtol(value, &end, 10);
+		seen[i] = true;
+		return !*end;
+	}
+	return false;
+}
+
+bool plan_read(struct plan *plan, const char *path)
+{
+	char line[512], key[64], value[256];
+	bool seen[KEYS] = { false };
+	FILE *file = fopen(path, "r");
+
+	memset(plan, 0, sizeof(*plan));
+	strcpy(plan->dataset, "-");
+	if (!file || !fgets(line, sizeof(line), file) || strcmp(line, "paraksm-fleet-plan 1\n")) {
+		fprintf(stderr, "fleet: %s is not a plan of version 1\n", path);
+		return false;
+	}
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %255s", key, value) == 2 && set(plan, seen, key, value))
+			continue;
+		fprintf(stderr, "fleet: plan: cannot read: %s", line);
+		return false;
+	}
+	fclose(file);
+	for (size_t i = 0; i < KEYS; i++) {
+		if (seen[i])
+			continue;
+		fprintf(stderr, "fleet: plan: no %s\n", keys[i].name);
+		return false;
+	}
+	return true;
+}
+
+void plan_write(const struct plan *plan, FILE *out)
+{
+	for (size_t i = 0; i < KEYS; i++)
+		fprintf(out, "%s %ld\n", keys[i].name, *field(plan, i));
+	fprintf(out, "dataset %s\n", plan->dataset);
+}
