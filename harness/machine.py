@@ -12,7 +12,6 @@ connect, and QEMU sees the end of ours.
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import socket
 import subprocess
@@ -191,7 +190,6 @@ class Machine:
         self._session: Session | None = None
         self._reader = Reader(self._symbols())
         self._position = 0
-        self._powered_off = False
 
     def __enter__(self) -> Self:
         return self
@@ -333,6 +331,12 @@ class Machine:
         """Exit status of a sealed job, once the guest said it."""
         return self._reader.done
 
+    def alive(self) -> bool:
+        """Whether QEMU runs and the kernel has not panicked."""
+        self._read_console()
+        running = self._child is not None and self._child.poll() is None
+        return running and all(item.outcome is not Outcome.PANIC for item in self._reader.findings)
+
     def stop(self) -> None:
         """End QEMU, if it still runs, and reap it."""
         if self._child is not None:
@@ -408,11 +412,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def run_directory(parent: Path, what: str) -> Path:
-    """A new directory for one machine, unique among parallel harnesses."""
-    name = f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    path = parent / name
-    path.mkdir(parents=True)
-    return path
