@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``harness experiment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.experiment.plan import Plan, Row
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="fig12|fig13|FILE.toml", help="Which experiment.")],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the cells, their state and cost; build and run nothing.")
+    ] = False,
+    profile: Annotated[
+        str | None, typer.Option(metavar="laptop|ci|unit|...", help="Size of the fleet; default: the spec's.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="paper|artifact|fair", help="Knobs of the systems; default: the spec's.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds; the table then has intervals.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Cells at once; default: as cores and memory allow.")
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Kernel, say 6.1; default: the first obtainable.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="WHERE", help="Kernel tree of your own: directory, archive, git revision.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="ssh://USER@HOST:PORT", help="Run on that host, in its own time, as root.")
+    ] = None,
+    identity: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key for the target.")] = None,
+    known_hosts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Host keys; default: ~/.ssh/known_hosts.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the report goes; default: results/NAME.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Numbers (or, with --plan, cells) as JSON on standard output.")
+    ] = False,
+) -> None:
+    """Reproduce a figure of the paper: run what is missing, print the table, write picture and page.
+
+    A cell (one system, workload and seed) is run once and kept under the hash of everything that went into it.
+    Ctrl-C loses nothing that was finished; the same command goes on. A failed cell is tried again.
+
+    Example: harness experiment fig12 --plan
+    Example: harness experiment fig12 --seeds 5
+    Example: harness experiment fig13 --target ssh://root@server --identity ~/.ssh/id_ed25519
+    """
+    from harness.errors import FleetError
+    from harness.experiment import conduct
+
+    request = conduct.Request(name, profile, preset, seeds, jobs, kernel, source, target, identity, known_hosts, out)
+    if plan:
+        _print_plan(*conduct.preview(request), json)
+        return
+    outcome = conduct.conduct(request)
+    if json:
+        from json import dumps
+
+        files = [str(path) for path in outcome.report.files]
+        failed = [{"cell": failure.cell.label, "reason": failure.reason} for failure in outcome.failures]
+        typer.echo(dumps(outcome.report.values | {"failed": failed, "files": files}, indent=1))
+    else:
+        from harness.report import tables
+
+        tables.show(outcome.report.table)
+        typer.echo("\nwritten:\n" + "\n".join(f"  {path}" for path in outcome.report.files))
+    if outcome.failures:
+        first = outcome.failures[0]
+        key = str(first.cell.key)[:16]
+        raise FleetError(
+            f"{len(outcome.failures)} cells failed; the first, {first.cell.label}: {first.reason}",
+            hint=f"its console is in {conduct.store().runs / key}; the same command tries it again",
+        )
+
+
+def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
+    if json:
+        from json import dumps
+
+        cells = [
+            {
+                **{name: row.cell.properties[name] for name in ("system", "workload", "seed", "profile")},
+                "key": row.cell.key,
+                "state": row.state,
+                "seconds": round(row.seconds, 1),
+                "estimate": row.source,
+            }
+            for row in rows
+        ]
+        typer.echo(dumps({"experiment": made.spec.id, "cells": cells, "not_built_yet": dict(made.absent)}, indent=1))
+        return
+    from harness.report.tables import Table, show
+
+    lines = tuple(
+        (
+            row.cell.key[:16] if row.cell.key else "pending",
+            row.cell.label,
+            row.state,
+            f"{row.seconds:.0f} s" if row.seconds else "",
+            row.source,
+        )
+        for row in rows
+    )
+    total = sum(row.seconds for row in rows)
+    notes = [f"one after another about {total:.0f} s, less with several at once; building not counted"]
+    if any(row.state == "pending" for row in rows):
+        notes.append("pending: the key is known once kernel, QEMU and image are built (or the target is reached)")
+    notes += [f"not built yet: {label} ({reason})" for label, reason in made.absent]
+    title = f"{made.spec.id}: {made.spec.title} (profile {made.profile}, preset {made.preset}, {made.seeds} seeds)"
+    show(Table(title, ("key", "cell", "state", "time", "estimate from"), lines, tuple(notes)))

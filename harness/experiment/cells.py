@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the missing cells of a plan. Interrupting at any point and running again ends at the same index."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.config import atomic_write
+from harness.errors import Busy, FleetError, Interrupted, MachineError
+from harness.experiment.plan import Cell, Plan, Row
+from harness.experiment.store import HOST, Store, write_manifest
+from harness.run import Deadline
+from harness.ui import Task, ui
+
+_TICK = 0.2  # seconds between two looks at the workers
+_LOCK_WAIT = 3600.0  # another harness may be running the same cell: its result is as good as ours
+PAGE = 4096
+
+
+class Executor(Protocol):
+    """Runs one fleet somewhere; a machine of ours, a host over ssh, or a fake in a test."""
+
+    parallel: bool
+    """Whether several cells may run at once."""
+
+    def execute(self, cell: Cell, work: Path) -> bytes:
+        """Run the cell's fleet with ``work`` for files of its own; return what the fleet program wrote.
+
+        Raises:
+            MachineError, FleetError: this cell failed; others need not.
+
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End what is running; called from another thread when the user interrupts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell without a result, and why."""
+
+    cell: Cell
+    reason: str
+
+
+def default_jobs(plan: Plan, executor: Executor) -> int:
+    """As many cells at once as there are cores and as memory holds with a quarter to spare."""
+    import psutil
+
+    if not executor.parallel or not plan.cells:
+        return 1
+    cores = len(os.sched_getaffinity(0))
+    # the emulator's own heap and translation buffer are below this much
+    need = max(cell.memory_mib for cell in plan.cells) + 512
+    room = int(psutil.virtual_memory().available * 0.75 / 2**20)
+    return max(1, min(cores, room // need, len(plan.cells)))
+
+
+def run(plan: Plan, rows: Sequence[Row], store: Store, executor: Executor, jobs: int | None = None) -> list[Failure]:
+    """Run every cell that has no result, write the index, and return the failures.
+
+    A failed cell is recorded as failed, with its console, and is tried again by the next run.
+
+    Raises:
+        Interrupted: Ctrl-C; finished cells are kept, nothing else is left behind.
+        HarnessError: something that no other cell would survive either (a missing tool, a full disk, a lost host).
+
+    """
+    todo = [row for row in rows if row.state != "done"]
+    if not todo:
+        store.write_index()
+        return []
+    failures: list[Failure] = []
+    jobs = jobs or default_jobs(plan, executor)
+    started: dict[int, float] = {}
+    cancelled = threading.Event()
+    total = sum(row.seconds for row in todo)
+    pool = futures.ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="cell")
+
+    def work(number: int, cell: Cell) -> Failure | None:
+        started[number] = time.monotonic()
+        return _one(cell, store, executor, cancelled)
+
+    running = {pool.submit(work, number, row.cell): number for number, row in enumerate(todo)}
+    try:
+        with ui().progress(f"{plan.spec.id}: {len(todo)} cells, {jobs} at once", total) as task:
+            waiting = set(running)
+            while waiting:
+                done, waiting = futures.wait(waiting, timeout=_TICK, return_when=futures.FIRST_COMPLETED)
+                for future in done:
+                    failure = future.result()
+                    if failure is not None:
+                        failures.append(failure)
+                        ui().warn(f"{failure.cell.label}: failed: {failure.reason}")
+                _show(task, todo, running, waiting, started)
+    except BaseException as error:
+        cancelled.set()
+        _abandon(pool, executor, running)
+        store.write_index()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(
+                "interrupted; finished cells are kept", hint="the same command goes on where this one stopped"
+            ) from None
+        raise
+    pool.shutdown()
+    store.write_index()
+    return failures
+
+
+def _abandon(pool: futures.ThreadPoolExecutor, executor: Executor, running: Mapping[Any, int]) -> None:
+    """Stop everything under way and wait until it is gone, whatever it answers."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    while not all(future.done() for future in running):
+        executor.cancel()  # again and again: a worker may have been between two steps
+        futures.wait(list(running), timeout=_TICK)
+
+
+def _show(
+    task: Task, todo: Sequence[Row], running: Mapping[Any, int], waiting: set[Any], started: Mapping[int, float]
+) -> None:
+    """Progress in estimated seconds: finished cells count whole, running ones up to their estimate."""
+    now, done = time.monotonic(), 0.0
+    for future, number in running.items():
+        expected = todo[number].seconds
+        if future not in waiting:
+            done += expected
+        elif number in started:
+            done += min(now - started[number], 0.95 * expected)
+    task.update(done=done, note=f"{len(running) - len(waiting)}/{len(running)} cells")
+
+
+@contextlib.contextmanager
+def _turn(store: Store, key: str, cancelled: threading.Event) -> Iterator[None]:
+    """Hold a cell; while another harness runs it, wait in slices, so that Ctrl-C gets through.
+
+    Raises:
+        Interrupted: cancelled while waiting.
+
+    """
+    deadline = Deadline(_LOCK_WAIT)
+    with contextlib.ExitStack() as stack:
+        while True:
+            if cancelled.is_set():
+                raise Interrupted("interrupted")
+            try:
+                stack.enter_context(store.cell(key, wait=_TICK))
+                break
+            except Busy:
+                if deadline.expired():
+                    raise
+        yield
+
+
+def _one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Event) -> Failure | None:
+    """Run one cell, unless another harness finished it meanwhile."""
+    key = cell.key
+    assert key is not None
+    with _turn(store, key, cancelled):
+        if store.state(key) == "done":
+            return None
+        begun, clock = datetime.now(UTC), time.monotonic()
+        failure: Failure | None = None
+        metrics: dict[str, Any] = {}
+        with store.new(key) as work:
+            atomic_write(work / "plan.txt", cell.text)
+            try:
+                raw = executor.execute(cell, work)
+                atomic_write(work / "results.raw", raw)
+                metrics = measure(cell, raw, work)
+            except (MachineError, FleetError) as error:
+                if cancelled.is_set():  # it failed because it was stopped
+                    raise Interrupted("interrupted") from error
+                failure = Failure(cell, error.message)
+            _tidy(work, store.path(key))
+            write_manifest(
+                work,
+                key=key,
+                cell=cell.properties,
+                inputs=cell.inputs,
+                outcome="failed" if failure else "ok",
+                reason=failure.reason if failure else "",
+                metrics=metrics,
+                identical=("plan.txt", "results.raw", "samples.csv"),
+            )
+            atomic_write(
+                work / HOST,
+                json.dumps(
+                    {
+                        "begun": begun.isoformat(timespec="seconds"),
+                        "seconds": round(time.monotonic() - clock, 3),
+                        "cores": os.cpu_count(),
+                        "system": platform.platform(),
+                    },
+                    indent=1,
+                )
+                + "\n",
+            )
+    return failure
+
+
+def _tidy(work: Path, final: Path) -> None:
+    """Keep of the machine's files what explains the run, with the names they will have."""
+    argv = work / "qemu.argv"
+    if argv.is_file():
+        argv.write_text(argv.read_text(errors="replace").replace(str(work), str(final)), encoding="utf-8")
+    for path in work.iterdir():
+        if not path.is_file() or path.name == "results.bin":  # sockets; and results.raw is the same bytes
+            path.unlink()
+
+
+def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
+    """Check a result against the oracle, write samples.csv, and return the numbers that reports use.
+
+    Raises:
+        FleetError: truncated, a lost VM, or a result that the content does not allow.
+
+    """
+    from harness import fleet
+
+    result = fleet.parse(raw)
+    fleet.check(cell.fleet, result)
+    samples = list(result.samples)
+    if not samples:
+        raise FleetError("the fleet took no samples")
+    names = list(samples[0])
+    lines = [",".join(names), *(",".join(str(sample[name]) for name in names) for sample in samples)]
+    atomic_write(work / "samples.csv", "\n".join(lines) + "\n")
+    first, last = samples[0], samples[-1]
+    return {
+        "application_ns": result.application_ns,
+        "corun_ns": result.corun_ns,
+        "ksmd_ns": result.ksmd_ns,
+        "saved_bytes": PAGE * (last["pages_sharing"] - first["pages_sharing"]),
+        "window_ns": last["t_ns"] - first["t_ns"],
+        "possible_bytes": PAGE * fleet.expect(cell.fleet).pages_sharing,
+    }

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One experiment from its name to its report: what ``harness experiment`` and ``harness report`` call."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config import atomic_write, need_disk, paths
+from harness.errors import UsageError
+from harness.experiment import artefacts, cells, plan, spec
+from harness.experiment.cells import Executor, Failure
+from harness.experiment.executors import Remote, Sealed
+from harness.experiment.plan import Plan, Row
+from harness.experiment.spec import Spec
+from harness.experiment.store import Store, canonical
+from harness.ui import ui
+
+if TYPE_CHECKING:
+    from harness.report.analysis import Selection
+    from harness.report.build import Report
+
+CELL_DEADLINE = 3600.0
+"""Wall seconds after which a cell counts as hung."""
+
+_NEED = 512 << 20
+_LIST = "experiment.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; None means the spec's own choice."""
+
+    name: str
+    profile: str | None = None
+    preset: str | None = None
+    seeds: int | None = None
+    jobs: int | None = None
+    kernel: str | None = None
+    source: str | None = None
+    target: str | None = None
+    identity: Path | None = None
+    known_hosts: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: the report, and the cells that have no result."""
+
+    report: Report
+    failures: tuple[Failure, ...]
+
+
+def store() -> Store:
+    """The store of this invocation."""
+    return Store(paths().results)
+
+
+def stated_seconds(profile: str) -> float:
+    """What a cell of the profile takes, as far as the catalogue knows."""
+    known = spec.catalogue().seconds
+    return known.get(profile, max(known.values()))
+
+
+def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
+    return plan.make(
+        spec.load(request.name),
+        parts,
+        profile=request.profile,
+        preset=request.preset,
+        seeds=request.seeds,
+        virtual=request.target is None,
+    )
+
+
+def _rows(made: Plan) -> list[Row]:
+    return plan.rows(made, store(), stated_seconds(made.profile))
+
+
+def preview(request: Request) -> tuple[Plan, list[Row]]:
+    """The plan and the state of its cells; builds nothing, runs nothing, connects to nothing."""
+    parts = None if request.target else artefacts.recall(request.kernel, request.source)
+    made = _make(request, parts)
+    return made, _rows(made)
+
+
+@contextlib.contextmanager
+def _ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
+    """What cells run on: built, or connected to."""
+    if request.target is None:
+        from harness.workbench import workbench
+
+        bench = workbench(request.kernel, request.source, image="measured")
+        parts = artefacts.remember(bench, request.kernel, request.source)
+        yield parts, Sealed(bench, deadline=CELL_DEADLINE)
+        return
+    if request.kernel or request.source:
+        raise UsageError("a target runs its own kernel: --kernel and --source mean nothing with --target")
+    from harness.host import Host
+
+    programs = artefacts.programs()
+    with Host.connect(request.target, request.identity, request.known_hosts) as host:
+        yield artefacts.of_host(host, programs), Remote(host, programs, deadline=CELL_DEADLINE)
+
+
+def conduct(request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None) -> Outcome:
+    """Build what is needed, run the missing cells, write the report.
+
+    ``executor`` and ``parts`` replace the real ground; tests use them.
+
+    Raises:
+        HarnessError: as the step that failed says; finished cells are kept.
+
+    """
+    _make(request, None)  # a mistake in the request is told before an hour of building
+    need_disk(paths().results, _NEED, "the results of an experiment")
+    with contextlib.ExitStack() as stack:
+        if executor is None or parts is None:
+            parts, executor = stack.enter_context(_ground(request))
+        made = _make(request, parts)
+        found = _rows(made)
+        todo = [row for row in found if row.state != "done"]
+        jobs = request.jobs or cells.default_jobs(made, executor)
+        if todo:
+            wall = sum(row.seconds for row in todo) / min(jobs, len(todo))
+            ui().step(f"{made.spec.id}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")
+        failures = cells.run(made, found, store(), executor, jobs)
+    where = request.out or paths().results / folder(made, request.target)
+    return Outcome(_report(made, where), tuple(failures))
+
+
+def folder(made: Plan, target: str | None) -> str:
+    """The name of a report's directory: the spec's, and whatever differs from its defaults."""
+    parts = [made.spec.id]
+    parts += [made.profile] if made.profile != made.spec.profile else []
+    parts += [made.preset] if made.preset != made.spec.preset else []
+    if target is not None:
+        parts.append("".join(letter if letter.isalnum() else "-" for letter in target.removeprefix("ssh://")))
+    return "-".join(parts)
+
+
+def scale(made: Plan) -> str:
+    """How the fleet compares with the paper's, for the face of the figure."""
+    if not made.cells:
+        return ""
+    fleet = made.cells[0].fleet
+    size = fleet.pages_per_vm * 4096 / 2**20
+    text = f"{fleet.vms} x {size:.1f} MiB"
+    return text if made.profile == "full" else f"reduced: {text} instead of 40 x 6 GiB"
+
+
+def _report(made: Plan, where: Path) -> Report:
+    """Write the report, and beside it which cells it is made of, so that it can be redrawn without a plan."""
+    listed: dict[str, Any] = {
+        "schema": 1,
+        "spec": made.spec.model_dump(mode="json", by_alias=True),
+        "profile": made.profile,
+        "preset": made.preset,
+        "seeds": made.seeds,
+        "scale": scale(made),
+        "cells": [{"system": c.system, "workload": c.workload, "seed": c.seed, "key": c.key} for c in made.cells],
+    }
+    atomic_write(where / _LIST, canonical(listed))
+    return redraw(where)
+
+
+def redraw(where: Path) -> Report:
+    """Draw a report again from the store: the same records give the same bytes.
+
+    Raises:
+        UsageError: there is no report in the directory, or its list is damaged.
+
+    """
+    from harness.report.build import build
+
+    return build(_selection(where), where)
+
+
+def _selection(where: Path) -> Selection:
+    from harness.report.analysis import Selection
+
+    path = where / _LIST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        records = {
+            (item["system"], item["workload"], int(item["seed"])): store().get(item["key"]) for item in data["cells"]
+        }
+        return Selection(
+            Spec.model_validate(data["spec"]), data["profile"], data["preset"], data["seeds"], records, data["scale"]
+        )
+    except FileNotFoundError as error:
+        raise UsageError(f"{where}: no report there", hint="harness experiment fig12") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: damaged: {error}", hint="run the experiment again; finished cells are kept"
+        ) from error

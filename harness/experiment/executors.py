@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a fleet runs: on sealed machines of ours in virtual time, or as root on a host reached over ssh."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.config import atomic_write
+from harness.errors import FleetError, HostError, MachineError
+from harness.experiment.plan import PLAN_FILE, Cell
+from harness.ui import ui
+
+if TYPE_CHECKING:
+    from harness.host import Host
+    from harness.machine import Machine
+    from harness.workbench import Workbench
+
+_KSM = "/sys/kernel/mm/ksm"
+_KNOBS = ("max_page_sharing", "merge_across_nodes", "use_zero_pages", "pages_to_scan", "sleep_millisecs")
+"""Knobs the fleet program sets; the first two can be written only while nothing is merged."""
+
+
+class Sealed:
+    """Runs fleets on sealed machines of ours, several at once."""
+
+    parallel = True
+
+    def __init__(self, bench: Workbench, *, deadline: float) -> None:
+        self._bench = bench
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._machines: set[Machine] = set()
+
+    def execute(self, cell: Cell, work: Path) -> bytes:
+        """Boot, let init run the plan, take what it wrote to the second serial port.
+
+        Raises:
+            MachineError: the machine did not end by itself; the message holds its last words.
+            FleetError: the fleet program said it failed.
+
+        """
+        from harness.machine import Machine, MachineSpec, Outcome
+
+        spec = MachineSpec(
+            qemu=self._bench.qemu,
+            kernel=self._bench.kernel,
+            image=self._bench.image,
+            mode="measured",
+            memory_mib=cell.memory_mib,
+            seed=cell.seed,
+            fw_cfg={PLAN_FILE: work / "plan.txt"},
+        )
+        with Machine(spec, work) as machine:
+            with self._lock:
+                self._machines.add(machine)
+            try:
+                machine.start()
+                outcome = machine.wait(self._deadline)
+            finally:
+                with self._lock:
+                    self._machines.discard(machine)
+            if outcome is not Outcome.CLEAN:
+                raise MachineError(machine.verdict.explain())
+            if machine.status != 0:
+                raise FleetError(f"the fleet program ended with status {machine.status}{_said(work)}")
+        return (work / "results.bin").read_bytes()
+
+    def cancel(self) -> None:
+        """Stop every machine; their waits then return."""
+        with self._lock:
+            machines = list(self._machines)
+        for machine in machines:
+            with contextlib.suppress(OSError, MachineError):
+                machine.stop()
+
+
+def _said(work: Path) -> str:
+    """What the fleet program wrote to the console."""
+    with contextlib.suppress(OSError):
+        lines = (work / "console.log").read_text(errors="replace").splitlines()
+        words = [line for line in lines if line.startswith("fleet:")][-5:]
+        return "".join(f"\n    {line}" for line in words)
+    return ""
+
+
+class Remote:
+    """Runs fleets as root on one host, one after another, and leaves its KSM as it was."""
+
+    parallel = False
+
+    def __init__(self, host: Host, programs: Mapping[str, Path], *, deadline: float) -> None:
+        self._host = host
+        self._programs = programs
+        self._deadline = deadline
+        self._directory: str | None = None
+
+    def execute(self, cell: Cell, work: Path) -> bytes:
+        """Upload programs and plan, run, fetch the result.
+
+        Raises:
+            FleetError: the fleet program failed, or was late.
+            HostError: the host was lost.
+
+        """
+        with self._host.scratch() as there, self._restored():
+            for name, path in self._programs.items():
+                self._host.put(path, f"{there}/{name}", 0o755)
+            self._host.put_bytes(cell.text.encode(), f"{there}/plan")
+            self._directory = there
+            # the shell's number is the program's: whoever interrupts can find it
+            script = 'echo $$ > "$1/pid" && exec "$1/fleet" run "$1/plan"'
+            try:
+                status, out, err, _ = self._host.run_bytes(["sh", "-c", script, "fleet", there], timeout=self._deadline)
+            finally:
+                self._directory = None
+                self._end(there)
+        said = err.decode(errors="replace")
+        atomic_write(work / "console.log", said)
+        if status != 0:
+            tail = "".join(f"\n    {line}" for line in said.strip().splitlines()[-5:])
+            raise FleetError(f"the fleet program ended with status {status} on {self._host.address}{tail}")
+        return out
+
+    def cancel(self) -> None:
+        """End the fleet on the host; its run then returns."""
+        there = self._directory
+        if there is not None:
+            self._end(there)
+
+    def _end(self, there: str) -> None:
+        """Terminate the program, if it still runs, and wait a moment for it to be gone."""
+        script = (
+            'read -r p < "$1/pid" && case "$(readlink "/proc/$p/exe")" in "$1"/*) ;; *) exit 0 ;; esac && '
+            'kill -TERM "$p" && for i in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || exit 0; sleep 0.3; done; '
+            'kill -KILL "$p"'
+        )
+        with contextlib.suppress(HostError):
+            self._host.run(["sh", "-c", script, "end", there], timeout=20, check=False)
+
+    @contextlib.contextmanager
+    def _restored(self) -> Iterator[None]:
+        """Put KSM's switch, knobs and priority back, whatever happens."""
+        names = ("run", *_KNOBS)
+        before = self._host.run(["sh", "-c", f"cd {_KSM} && cat {' '.join(names)}"], timeout=30).stdout.split()
+        if len(before) != len(names):
+            raise HostError(f"{self._host.address}: cannot read the knobs in {_KSM}")
+        nice = self._host.run(["sh", "-c", _KSMD_NICE], timeout=30).stdout.strip()
+        try:
+            yield
+        finally:
+            lines = [f"cd {_KSM}", "echo 2 > run"]
+            lines += [f"echo {value} > {name}" for name, value in zip(names[1:], before[1:], strict=True)]
+            lines.append(f"echo {before[0]} > run")
+            if nice:
+                lines.append(f'for p in $({_KSMD_PID}); do renice {nice} -p "$p" >/dev/null; done')
+            try:
+                self._host.run(["sh", "-c", "\n".join(lines)], timeout=120)
+            except HostError as error:
+                ui().warn(f"{self._host.address}: KSM's knobs were not put back: {error.message}")
+
+
+_KSMD_PID = 'for d in /proc/[0-9]*; do read -r n < $d/comm && [ "$n" = ksmd ] && echo ${d#/proc/}; done 2>/dev/null'
+_KSMD_NICE = f"for p in $({_KSMD_PID}); do cut -d' ' -f19 /proc/$p/stat; done"

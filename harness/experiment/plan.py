@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a spec to its cells. Pure: nothing is built, run or written here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.experiment.artefacts import EMULATED, Artefacts
+from harness.experiment.spec import Knobs, Spec, systems, workloads
+from harness.experiment.store import State, Store, key_of
+
+if TYPE_CHECKING:
+    from harness.fleet import FleetPlan
+
+VIRTUAL_PER_PAPER = 2
+"""Virtual seconds in a second of the paper's 2 GHz machine, with one cycle = one virtual nanosecond."""
+
+PLAN_FILE = "opt/paraksm/plan"
+"""Where the guest's init looks for its plan (fw_cfg)."""
+
+MACHINE_BASE_MIB = 96
+"""Memory of a sealed machine besides the fleet's pages: kernel, init, page tables, struct page, slack."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system under one workload with one seed."""
+
+    system: str
+    workload: str
+    seed: int
+    profile: str
+    fleet: FleetPlan
+    text: str
+    """The fleet plan as the guest program reads it."""
+    machine: Mapping[str, Any]
+    artefacts: Artefacts | None
+    """None while something is not built."""
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """What identifies the cell to people; part of the manifest."""
+        return {
+            "system": self.system,
+            "workload": self.workload,
+            "seed": self.seed,
+            "profile": self.profile,
+            "backend": self.fleet.backend,
+            "mode": self.artefacts.mode if self.artefacts else "",
+            "target": self.artefacts.target if self.artefacts else "",
+        }
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Everything the result depends on.
+
+        Raises:
+            UsageError: something is not built yet.
+
+        """
+        if self.artefacts is None:
+            raise UsageError("the inputs of a cell are known only when its kernel, QEMU and image are built")
+        return {
+            "cell": self.properties,
+            "plan": self.text,
+            "machine": dict(self.machine) if self.artefacts.target == EMULATED else {},
+            **self.artefacts.inputs,
+        }
+
+    @property
+    def key(self) -> str | None:
+        """The cell's key, or None while something is not built."""
+        return None if self.artefacts is None else key_of(self.inputs)
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}"
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory of the machine the cell runs in."""
+        return int(self.machine["memory_mib"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of an experiment that can be run, and what cannot."""
+
+    spec: Spec
+    profile: str
+    preset: str
+    seeds: int
+    cells: tuple[Cell, ...]
+    absent: tuple[tuple[str, str], ...]
+    """Labels and reasons of the systems and workloads that are not built yet."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of ``--plan``."""
+
+    cell: Cell
+    state: State
+    seconds: float
+    """Estimated wall time, 0 when done."""
+    source: str
+    """Where the estimate comes from."""
+
+
+def make(
+    spec: Spec,
+    artefacts: Artefacts | None,
+    *,
+    profile: str | None = None,
+    preset: str | None = None,
+    seeds: int | None = None,
+    virtual: bool = True,
+) -> Plan:
+    """Expand a spec into cells, in the order seed, workload, system.
+
+    Args:
+        spec: the experiment.
+        artefacts: what it runs on; None while that is not built (keys are then pending).
+        profile: size of the fleet; the spec's own by default.
+        preset: knobs of the systems; the spec's own by default.
+        seeds: how many seeds, counted from 1; the spec's own by default.
+        virtual: time is virtual, so the paper's milliseconds are doubled.
+
+    Raises:
+        UsageError: an unknown profile or preset, or one that the spec does not allow.
+
+    """
+    profile, preset, seeds = profile or spec.profile, preset or spec.preset, seeds or spec.axes.seeds
+    knobs = spec.knobs(preset)
+    known_systems, known_workloads = systems(), workloads()
+    cells = tuple(
+        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual)
+        for seed in range(1, seeds + 1)
+        for workload in spec.axes.workload
+        if known_workloads[workload].available
+        for system in spec.axes.system
+        if known_systems[system].available
+    )
+    named = [known_systems[name] for name in spec.axes.system] + [known_workloads[name] for name in spec.axes.workload]
+    absent = tuple((item.label, item.reason) for item in named if not item.available)
+    return Plan(spec, profile, preset, seeds, cells, absent)
+
+
+def _cell(
+    system: str, workload: str, seed: int, profile: str, knobs: Knobs, artefacts: Artefacts | None, virtual: bool
+) -> Cell:
+    plan = fleet_plan(system, workload, seed, profile, knobs, virtual=virtual)
+    pages = plan.vms * plan.pages_per_vm
+    # a page costs itself, its struct page, its rmap item and its share of page tables; unmerged it may be doubled
+    # while the fleet is being filled
+    memory = MACHINE_BASE_MIB + pages * 4096 * 3 // 2 // 2**20
+    machine = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
+    if virtual:
+        machine["argv"] = machine_argv(machine["memory_mib"], seed)
+    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts)
+
+
+def machine_argv(memory_mib: int, seed: int) -> list[str]:
+    """The sealed machine's command line with names in place of paths: what of it decides a result."""
+    from types import SimpleNamespace
+    from typing import cast
+
+    from harness import machine
+
+    parts: Any = SimpleNamespace(
+        binary=Path("QEMU"), data_dir=Path("DATA"), firmware=Path("FIRMWARE"), bzimage=Path("KERNEL"),
+        path=Path("IMAGE"),
+    )  # fmt: skip
+    spec = machine.MachineSpec(
+        cast("Any", parts), parts, parts, "measured", memory_mib, seed=seed, fw_cfg={PLAN_FILE: Path("PLAN")}
+    )
+    return machine.argv(spec, Path("RUN"), machine.Channels(monitor=3))
+
+
+def fleet_plan(system: str, workload: str, seed: int, profile: str, knobs: Knobs, *, virtual: bool) -> FleetPlan:
+    """The fleet of a cell: a profile's, with the system's knobs.
+
+    Raises:
+        UsageError: unknown profile; knobs that the fleet program cannot set.
+
+    """
+    from harness import fleet
+
+    if knobs.sched != "other":
+        raise UsageError(f"{system}: the fleet program cannot run ksmd under {knobs.sched} yet")
+    scale = VIRTUAL_PER_PAPER if virtual else 1
+    return fleet.profile(profile).model_copy(
+        update={
+            "system": system,
+            "workload": workload,
+            "seed": seed,
+            "pages_to_scan": knobs.pages_to_scan,
+            "sleep_millisecs": knobs.sleep_millisecs * scale,
+            "ksmd_nice": knobs.priority,
+        }
+    )
+
+
+def rows(plan: Plan, store: Store, stated: float) -> list[Row]:
+    """What is done, failed or missing, and what the rest will take.
+
+    Args:
+        plan: the plan.
+        store: where results are.
+        stated: seconds of a cell that the profile promises, for want of a measured one.
+
+    """
+    out: list[Row] = []
+    known: dict[tuple[Any, ...], tuple[float, str]] = {}
+    for cell in plan.cells:
+        state = store.state(cell.key)
+        if state == "done":
+            out.append(Row(cell, state, 0.0, ""))
+            continue
+        like = {name: cell.properties[name] for name in ("system", "workload", "profile", "backend")}
+        if cell.artefacts is not None:
+            like["target"] = cell.artefacts.target
+        mark = tuple(like.values())
+        if mark not in known:
+            seconds = store.seconds(like)
+            known[mark] = (
+                (statistics.median(seconds), f"median of {len(seconds)} earlier")
+                if seconds
+                else (stated, f"profile {plan.profile}")
+            )
+        out.append(Row(cell, state, *known[mark]))
+    return out
