@@ -34,8 +34,9 @@ TASKS: dict[str, tuple[str, ...]] = {
         "flex",
         "bison",
     ),
-    "image": (*_COMPILE,),
+    "image": (*_COMPILE, "g++"),
     "boot": ("openssh-client", "libglib2.0-0", "libslirp0", "libfdt1", "libpixman-1-0", "zlib1g"),
+    "tests": (*_COMPILE, "g++", "git", "cpio", "gnupg", "gpgv", "xz-utils"),
 }
 """Debian packages by task; installing what is there already is no work."""
 

@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def system_packages() -> None:
+    """Compilers and archivers that tests run; installed where that is possible, listed where it is not."""
+    from harness import packages
+
+    packages.require("tests")
+
+
 @pytest.fixture(autouse=True)
 def isolated_home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the user's cache and results out of reach of every test that is not marked ``boot``."""

@@ -9,6 +9,15 @@ from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
 
 
+@pytest.fixture(autouse=True, scope="session")
+def build_packages() -> None:
+    """What building and booting needs."""
+    from harness import packages
+
+    for task in ("sources", "kernel", "qemu", "image", "boot"):
+        packages.require(task)
+
+
 @pytest.fixture(scope="session")
 def kernel_build() -> KernelBuild:
     """The default kernel, patched and built."""
