@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet of VMs as data: the plan the guest program runs, what KSM must make of it, and what came out.
+
+The guest program is ``vm-images/src/fleet``; docs/fleet.md describes both file formats. The contents of every page
+are a function of the plan alone, so :func:`expect` needs no machine: it counts equal pages.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import FleetError, UsageError
+from harness.ksm import NOTHING, PAGE, KsmKnobs, Nodes, Sample, check_columns, check_samples, nodes
+
+PLAN_HEADER = "paraksm-fleet-plan 1"
+RESULT_HEADER = "paraksm-fleet 1"
+ROW_BYTES = 19 * 16 + 8
+"""A training row in memory: 18 feature nodes and a terminator of 16 bytes, and a label."""
+
+GENERATED = "-"
+"""The ``dataset`` of a plan whose rows the guest program generates."""
+
+Count = Annotated[int, Field(ge=0, lt=2**24)]
+"""Pages of a class: 24 bits of a page's coordinates (content.c)."""
+
+
+class FleetPlan(BaseModel):
+    """What one fleet run does. Page counts are per VM; times are in the guest's milliseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    backend: Literal["process"] = "process"
+    system: Literal["no-ksm", "cpu-ksm"] = "cpu-ksm"
+    workload: Literal["liblinear", "none"] = "liblinear"
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
+    vms: Annotated[int, Field(ge=1, lt=2**16)]
+
+    pages_shared_all: Count
+    """The same in every VM."""
+    pages_shared_some: Count
+    """The same within each group of ``shared_group`` neighbouring VMs."""
+    shared_group: Annotated[int, Field(ge=1)] = 4
+    pages_zero: Count
+    pages_unique: Count
+    pages_volatile: Count
+    """Rewritten every ``volatile_period_ms`` while the window is open."""
+    volatile_period_ms: Annotated[int, Field(ge=1, lt=2**31)] = 50
+
+    dataset: str = GENERATED
+    """A file the guest can read (UCI or LIBSVM format of SUSY), or ``-``: generate from the seed."""
+    dataset_rows: Annotated[int, Field(ge=0, lt=2**31)]
+    """Training rows, the same in every VM; only VM 1 trains on them."""
+    solver: Literal[1, 2, 3, 11, 12, 13] = 12
+    """Liblinear's number. 11 to 13 are support vector regression, the paper's text; 1 is its scripts' default."""
+    repeats: Annotated[int, Field(ge=1, lt=2**31)] = 1
+    """Trainings in a row: fixed work, the same in every system."""
+
+    pages_to_scan: int = 2048
+    sleep_millisecs: int = 40
+    max_page_sharing: int = 256
+    use_zero_pages: bool = False
+    merge_across_nodes: bool = True
+    ksmd_nice: Annotated[int, Field(ge=-20, le=19)] = 5
+    vm_weight: Annotated[int, Field(ge=0, le=10000)] = 3
+    """cgroup v2 cpu.weight of VM 1; 0: no cgroup. 40 busy VMs below one slice of weight 100 get 2.5 each."""
+
+    prescan_passes: Annotated[int, Field(ge=0)] = 1
+    """Passes flat out before the window. The first visit of a page only stores its checksum."""
+    converge_passes: Annotated[int, Field(ge=0)] = 0
+    """Instead of a window: flat out until ksmd has made so many passes in all. VMs stay still."""
+    window_ms: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """The window stays open at least so long, and until the application has ended."""
+    sample_ms: Annotated[int, Field(ge=1, lt=2**31)] = 10
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FleetPlan:
+        self.knobs  # noqa: B018  (its own check)
+        if self.workload != "none" and not self.dataset_rows and not self.converge_passes:
+            raise ValueError("liblinear needs dataset_rows")
+        if self.converge_passes and self.system == "no-ksm":
+            raise ValueError("nothing converges without KSM")
+        if not self.window_ms and not self.converge_passes and not self.trains:
+            raise ValueError("neither a window, nor an application, nor passes: there is nothing to wait for")
+        if any(c.isspace() for c in self.dataset) or not 0 < len(self.dataset) < 256:
+            raise ValueError(f"dataset {self.dataset!r}: 1 to 255 characters without blanks")
+        return self
+
+    @property
+    def knobs(self) -> KsmKnobs:
+        """KSM's knobs during the window."""
+        return KsmKnobs(
+            pages_to_scan=self.pages_to_scan,
+            sleep_millisecs=self.sleep_millisecs,
+            max_page_sharing=self.max_page_sharing,
+            use_zero_pages=self.use_zero_pages,
+            merge_across_nodes=self.merge_across_nodes,
+        )
+
+    @property
+    def trains(self) -> bool:
+        """Whether VM 1 runs its application: a fleet that converges stays still."""
+        return self.workload == "liblinear" and not self.converge_passes
+
+    @property
+    def dataset_pages(self) -> int:
+        """Pages of the training data in each VM."""
+        return -(-self.dataset_rows * ROW_BYTES // PAGE)
+
+    @property
+    def pages_per_vm(self) -> int:
+        """All mergeable pages of a VM."""
+        return (
+            self.pages_shared_all
+            + self.pages_shared_some
+            + self.pages_zero
+            + self.pages_unique
+            + self.pages_volatile
+            + self.dataset_pages
+        )
+
+    def lines(self) -> dict[str, str]:
+        """The plan as the guest program knows it, key by key."""
+        numbers: dict[str, int] = {
+            name: int(getattr(self, name))
+            for name in (
+                *("seed", "vms", "pages_shared_all", "pages_shared_some", "shared_group", "pages_zero"),
+                *("pages_unique", "pages_volatile", "volatile_period_ms", "dataset_rows"),
+            )
+        }
+        numbers |= {"train": int(self.trains), "solver": self.solver, "repeats": self.repeats}
+        numbers |= {"ksm": int(self.system != "no-ksm")}
+        numbers |= {
+            name: int(getattr(self, name))
+            for name in (
+                *("pages_to_scan", "sleep_millisecs", "max_page_sharing", "use_zero_pages", "merge_across_nodes"),
+                *("ksmd_nice", "vm_weight", "prescan_passes", "converge_passes", "window_ms", "sample_ms"),
+            )
+        }
+        return {name: str(value) for name, value in numbers.items()} | {"dataset": self.dataset}
+
+    def render(self) -> str:
+        """The plan file: a version line, then one ``key value`` a line."""
+        return "\n".join([PLAN_HEADER, *(f"{key} {value}" for key, value in self.lines().items())]) + "\n"
+
+
+def plan_from(values: dict[str, Any]) -> FleetPlan:
+    """Make a plan from plain data, say a TOML table.
+
+    Raises:
+        UsageError: a missing, unknown or impossible value, by name.
+
+    """
+    try:
+        return FleetPlan.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"fleet plan: {where + ': ' if where else ''}{first['msg']}") from error
+
+
+@cache
+def _profiles() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(Path(__file__).with_name("fleet_profiles.toml").read_text(encoding="utf-8"))
+
+
+def profiles() -> list[str]:
+    """The names of the fleet sizes, smallest first."""
+    return list(_profiles())
+
+
+def _profile(name: str) -> dict[str, Any]:
+    if name not in _profiles():
+        raise UsageError(f"there is no fleet profile {name!r}", hint=f"one of: {', '.join(profiles())}")
+    return _profiles()[name]
+
+
+def profile(name: str) -> FleetPlan:
+    """The plan of a profile.
+
+    Raises:
+        UsageError: there is no such profile.
+
+    """
+    return plan_from(_profile(name)["plan"])
+
+
+def stated_seconds(name: str) -> float:
+    """Wall seconds that one cell of a profile takes on the machine it was sized on (2 cores, TCG), with its boot.
+
+    Raises:
+        UsageError: there is no such profile.
+
+    """
+    return float(_profile(name)["seconds"])
+
+
+def describe(name: str) -> str:
+    """One line for people about a profile.
+
+    Raises:
+        UsageError: there is no such profile.
+
+    """
+    return str(_profile(name)["about"])
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What KSM reaches when it has seen the fleet often enough (two passes) and nothing is rewritten.
+
+    All numbers are pages, except chains and dups, which are stable nodes.
+    """
+
+    pages: int
+    """Mergeable pages of all VMs."""
+    distinct: int
+    """Different contents among them."""
+    pages_shared: int
+    pages_sharing: int
+    pages_unshared: int
+    zero_saved: int
+    """Pages replaced by the kernel's zero page; counted nowhere in 6.1 and 6.2."""
+    stable_node_chains: int
+    stable_node_dups: int
+
+    @property
+    def saving_share(self) -> float:
+        """Pages saved of all pages, 0 to 1."""
+        return (self.pages_sharing + self.zero_saved) / self.pages if self.pages else 0.0
+
+
+def _groups(plan: FleetPlan) -> Iterator[int]:
+    """VMs in each group that shares pages; the last may be smaller."""
+    full, rest = divmod(plan.vms, plan.shared_group)
+    yield from [plan.shared_group] * full
+    if rest:
+        yield rest
+
+
+def expect(plan: FleetPlan) -> Expectation:
+    """Count equal pages: the oracle.
+
+    Volatile pages differ between VMs and are expected to stay as they are; while they are being rewritten they are
+    not counted as unshared by ksmd, so in a window this is a bound, after ``converge_passes`` it is exact.
+    A dataset's pages are taken to differ from each other: 4 KiB of full mantissas, or 512 unsorted labels.
+    """
+    limit = plan.max_page_sharing
+    total = nodes(plan.vms, limit).times(plan.pages_shared_all + plan.dataset_pages)
+    groups = list(_groups(plan))
+    for members in groups:
+        total += nodes(members, limit).times(plan.pages_shared_some)
+    alone = (plan.pages_unique + plan.pages_volatile) * plan.vms
+    total += Nodes(0, 0, alone, 0, 0)
+    zeros = plan.vms * plan.pages_zero
+    total += nodes(zeros, limit) if zeros and not plan.use_zero_pages else NOTHING
+    return Expectation(
+        pages=plan.vms * plan.pages_per_vm,
+        distinct=plan.pages_shared_all
+        + plan.dataset_pages
+        + plan.pages_shared_some * len(groups)
+        + alone
+        + (1 if zeros else 0),
+        pages_shared=total.shared,
+        pages_sharing=total.sharing,
+        pages_unshared=total.unshared,
+        zero_saved=zeros if plan.use_zero_pages else 0,
+        stable_node_chains=total.chains,
+        stable_node_dups=total.dups,
+    )
+
+
+@dataclass(frozen=True)
+class FleetResult:
+    """A fleet run, parsed. Times are nanoseconds of the guest's clock."""
+
+    plan: dict[str, str]
+    facts: dict[str, str]
+    samples: tuple[Sample, ...]
+    vms: tuple[dict[str, int], ...]
+    verify: dict[str, int]
+
+    def fact(self, name: str) -> int:
+        """A fact that is a number.
+
+        Raises:
+            FleetError: the guest program did not report it.
+
+        """
+        try:
+            return int(self.facts[name])
+        except (KeyError, ValueError) as error:
+            raise FleetError(f"the fleet result has no number {name}") from error
+
+    @property
+    def trained(self) -> bool:
+        """Whether VM 1's application ran to its end."""
+        return self.fact("app_done") == 1
+
+    @property
+    def application_ns(self) -> int | None:
+        """What the application took, by its own clock, or None if none ran."""
+        return self.fact("app_ns") if self.trained else None
+
+    @property
+    def model(self) -> str | None:
+        """Checksum of the trained weights: equal work gives equal models."""
+        return self.facts["app_checksum"] if self.trained else None
+
+    @property
+    def corun_ns(self) -> int:
+        """How long application and ksmd ran side by side; the whole window when there is no application."""
+        return self.fact("app_end_ns") if self.trained else self.fact("window_ns")
+
+    @property
+    def ksmd_ns(self) -> int:
+        """Processor time of ksmd in that interval."""
+        return self.fact("ksmd_ns_to_app_end") if self.trained else self.fact("ksmd_ns_window")
+
+
+def parse(raw: bytes) -> FleetResult:
+    """Read what ``fleet run`` wrote; text around it (a terminal's carriage returns, a banner) does no harm.
+
+    Raises:
+        FleetError: no result, a truncated one, one whose checksum is wrong, or one of another version.
+
+    """
+    body = _body(raw)
+    sections: dict[str, list[str]] = {}
+    for line in body.splitlines()[1:]:
+        if line.startswith("[") and line.endswith("]"):
+            sections[line[1:-1]] = []
+        elif sections:
+            sections[next(reversed(sections))].append(line)
+    if lost := [name for name in ("plan", "facts", "samples", "vms", "verify") if name not in sections]:
+        raise FleetError(f"the fleet result has no section {', '.join(lost)}")
+    samples = _table("samples", sections["samples"])
+    check_columns(samples[0] if samples else sections["samples"][0].split(","))
+    return FleetResult(
+        plan=_pairs("plan", sections["plan"]),
+        facts=_pairs("facts", sections["facts"]),
+        samples=tuple(samples),
+        vms=tuple(_table("vms", sections["vms"])),
+        verify={key: int(value) for key, value in _pairs("verify", sections["verify"]).items()},
+    )
+
+
+def _body(raw: bytes) -> str:
+    """The checked text between the version line and the ``end`` line."""
+    data = raw.replace(b"\r\n", b"\n")
+    start = data.find(f"{RESULT_HEADER}\n".encode())
+    if start < 0:
+        raise FleetError("the guest wrote no fleet result", hint="the console log says why")
+    data = data[start:]
+    at = data.find(b"\nend ")
+    end = data[at + 1 :].split(b"\n", 1) if at >= 0 else []
+    if len(end) != 2:
+        raise FleetError(f"the fleet result is truncated after {len(data)} bytes", hint="run the cell again")
+    body, words = data[: at + 1], end[0].split()
+    try:
+        crc, size = int(words[1], 16), int(words[2])
+    except (IndexError, ValueError) as error:
+        raise FleetError("the last line of the fleet result is garbled", hint="run the cell again") from error
+    if size != len(body) or crc != zlib.crc32(body):
+        raise FleetError(
+            f"the fleet result is damaged: {len(body)} bytes with CRC {zlib.crc32(body):08x}, "
+            f"its last line says {size} and {crc:08x}",
+            hint="run the cell again",
+        )
+    return body.decode("ascii", errors="replace")
+
+
+def _pairs(section: str, lines: list[str]) -> dict[str, str]:
+    try:
+        return dict(line.split(" ", 1) for line in lines)
+    except ValueError as error:
+        raise FleetError(f"the fleet result's section {section} is not made of keys and values") from error
+
+
+def _table(section: str, lines: list[str]) -> list[dict[str, int]]:
+    if not lines:
+        raise FleetError(f"the fleet result's section {section} has no header")
+    names = lines[0].split(",")
+    try:
+        return [dict(zip(names, map(int, line.split(",")), strict=True)) for line in lines[1:]]
+    except ValueError as error:
+        raise FleetError(f"the fleet result's section {section} has a line that does not fit its header") from error
+
+
+def check(plan: FleetPlan, result: FleetResult, expectation: Expectation | None = None) -> None:
+    """Compare a result with its plan and with the oracle.
+
+    After ``converge_passes`` of three or more every counter must equal the oracle; in a window nothing may pass it.
+
+    Raises:
+        FleetError: every difference, one a line.
+
+    """
+    faults = [*_plan_faults(plan, result), *_memory_faults(plan, result), *check_samples(result.samples)]
+    if plan.trains and not result.trained:
+        faults.append("VM 1's application did not end")
+    if not result.samples:
+        faults.append("there are no samples")
+    else:
+        faults += _ksm_faults(plan, result, expectation or expect(plan))
+    if faults:
+        raise FleetError("the fleet's result is not what its plan demands:\n    " + "\n    ".join(faults))
+
+
+def _plan_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
+    """The plan that ran is the plan that was asked for, and the kernel took it."""
+    for key, value in plan.lines().items():
+        if result.plan.get(key) != value:
+            yield f"plan: {key} was {result.plan.get(key)} in the guest, {value} was asked for"
+    wanted = {"ksmd_nice": plan.ksmd_nice, "max_page_sharing": plan.max_page_sharing}
+    if plan.vm_weight:
+        wanted["vm_weight"] = plan.vm_weight
+    if not plan.converge_passes:
+        wanted |= {"pages_to_scan": plan.pages_to_scan, "sleep_millisecs": plan.sleep_millisecs}
+    for key, number in wanted.items():
+        if result.fact(key) != number:
+            yield f"{key} reads back as {result.fact(key)}, {number} was set"
+
+
+def _memory_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
+    """Every VM is there, and no page changed under it."""
+    if len(result.vms) != plan.vms:
+        yield f"{len(result.vms)} of {plan.vms} VMs reported"
+    pages = plan.vms * plan.pages_per_vm
+    for key, wanted in (
+        ("checked_pages", pages),
+        ("bad_pages_merged", 0),
+        ("bad_pages_unmerged", 0),
+        ("ksm_pages_after_unmerge", 0),
+    ):
+        if result.verify.get(key) != wanted:
+            yield f"{key} is {result.verify.get(key)}, must be {wanted}"
+
+
+def _ksm_faults(plan: FleetPlan, result: FleetResult, oracle: Expectation) -> Iterator[str]:
+    last = result.samples[-1]
+    if plan.system == "no-ksm":
+        for sample in (result.samples[0], last):
+            for name in ("pages_shared", "pages_sharing", "pages_unshared"):
+                if sample[name]:
+                    yield f"{name} is {sample[name]} though ksmd never ran"
+        if last["ksmd_ns"] != result.samples[0]["ksmd_ns"]:
+            yield f"ksmd ran for {last['ksmd_ns'] - result.samples[0]['ksmd_ns']} ns though it was off"
+    elif plan.converge_passes >= 3:
+        exact = ("pages_shared", "pages_sharing", "pages_unshared", "stable_node_chains", "stable_node_dups")
+        for name in exact:
+            if last[name] != getattr(oracle, name):
+                wanted = getattr(oracle, name)
+                yield f"{name} is {last[name]} after {last['full_scans']} passes, the contents demand {wanted}"
+        if last["pages_volatile"]:
+            yield f"pages_volatile is {last['pages_volatile']} though nothing was rewritten"
+    else:
+        most = max(sample["pages_sharing"] for sample in result.samples)
+        if most > oracle.pages_sharing:
+            yield f"{most} pages were saved, the contents allow {oracle.pages_sharing}"
