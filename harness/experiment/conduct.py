@@ -61,12 +61,6 @@ def store() -> Store:
     return Store(paths().results)
 
 
-def stated_seconds(profile: str) -> float:
-    """What a cell of the profile takes, as far as the catalogue knows."""
-    known = spec.catalogue().seconds
-    return known.get(profile, max(known.values()))
-
-
 def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
     return plan.make(
         spec.load(request.name),
@@ -79,7 +73,9 @@ def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
 
 
 def _rows(made: Plan) -> list[Row]:
-    return plan.rows(made, store(), stated_seconds(made.profile))
+    from harness import fleet
+
+    return plan.rows(made, store(), fleet.stated_seconds(made.profile))
 
 
 def preview(request: Request) -> tuple[Plan, list[Row]]:
@@ -148,9 +144,8 @@ def scale(made: Plan) -> str:
     """How the fleet compares with the paper's, for the face of the figure."""
     if not made.cells:
         return ""
-    fleet = made.cells[0].fleet
-    size = fleet.pages_per_vm * 4096 / 2**20
-    text = f"{fleet.vms} x {size:.1f} MiB"
+    vms, pages = made.cells[0].fleet.vms, made.cells[0].fleet.pages_per_vm
+    text = f"{vms} x {pages * 4096 / 2**20:.1f} MiB"
     return text if made.profile == "full" else f"reduced: {text} instead of 40 x 6 GiB"
 
 

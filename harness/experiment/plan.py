@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 VIRTUAL_PER_PAPER = 2
 """Virtual seconds in a second of the paper's 2 GHz machine, with one cycle = one virtual nanosecond."""
 
+FULL_NAP_MS = 40
+"""The nap of a profile of full size in virtual milliseconds: 20 ms of the paper's machine."""
+
 PLAN_FILE = "opt/paraksm/plan"
 """Where the guest's init looks for its plan (fw_cfg)."""
 
@@ -160,7 +163,7 @@ def _cell(
     # a page costs itself, its struct page, its rmap item and its share of page tables; unmerged it may be doubled
     # while the fleet is being filled
     memory = MACHINE_BASE_MIB + pages * 4096 * 3 // 2 // 2**20
-    machine = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
+    machine: dict[str, Any] = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
     if virtual:
         machine["argv"] = machine_argv(machine["memory_mib"], seed)
     return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts)
@@ -194,14 +197,18 @@ def fleet_plan(system: str, workload: str, seed: int, profile: str, knobs: Knobs
 
     if knobs.sched != "other":
         raise UsageError(f"{system}: the fleet program cannot run ksmd under {knobs.sched} yet")
+    base = fleet.profile(profile)
+    # A small profile has a short window: ksmd then naps shorter and scans less at a time, at the same pace, so that
+    # enough of its wake-ups fit. The profile's own nap, against the full-size one, says by how much.
+    share = min(1.0, base.sleep_millisecs / FULL_NAP_MS)
     scale = VIRTUAL_PER_PAPER if virtual else 1
-    return fleet.profile(profile).model_copy(
+    return base.model_copy(
         update={
             "system": system,
             "workload": workload,
             "seed": seed,
-            "pages_to_scan": knobs.pages_to_scan,
-            "sleep_millisecs": knobs.sleep_millisecs * scale,
+            "pages_to_scan": max(1, round(knobs.pages_to_scan * share)),
+            "sleep_millisecs": round(knobs.sleep_millisecs * scale * share),
             "ksmd_nice": knobs.priority,
         }
     )

@@ -60,8 +60,6 @@ class Catalogue(_Strict):
     system: tuple[System, ...]
     workload: tuple[Workload, ...]
     preset: dict[str, dict[str, Knobs]]
-    seconds: dict[str, float]
-    """Wall seconds of one cell, by profile: the estimate for want of a measured one."""
 
 
 class Axes(_Strict):

@@ -148,6 +148,9 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
     base = selection.of(str(selection.spec.baseline), workload.id)
     ratio = None
     if _status(base)[0] == "result":
+        other = [seed for seed, (a, b) in enumerate(zip(records, base, strict=True), 1) if _model(a) != _model(b)]
+        if other:
+            return Bar(system, workload, "failed", f"seed {other[0]}: not the same work as {selection.spec.baseline}")
         ratio = statistics.paired_ratio(times, [float(r.metrics["application_ns"]) for r in base if r is not None])
     share = statistics.median(shares)
     return Bar(
@@ -161,6 +164,11 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
         statistics.median([time / 1e9 for time in times]),
         statistics.median([item["saved_bytes"] / 2**20 for item in ours]),
     )
+
+
+def _model(record: RunRecord | None) -> object:
+    """What the application computed: the same work gives the same."""
+    return record.metrics.get("model") if record is not None else None
 
 
 def saving(selection: Selection) -> Saving:

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Statistics against known answers; tables, figures and page from made-up records of the real form."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.experiment import spec
+from harness.experiment.store import RunRecord
+from harness.report import analysis, paper, statistics, tables
+from harness.report.analysis import Selection
+from harness.report.build import build
+
+
+def record(root: Path, system: str, seed: int, **metrics: Any) -> RunRecord:
+    """A run of 1 s (no-ksm) or 2 s with ksmd taking 40% of it and saving 8 MiB."""
+    directory = root / f"{system}-{seed}"
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = [f"{10**9 + step * 10**8},{50 + step * 100}" for step in range(11)]
+    (directory / "samples.csv").write_text("t_ns,pages_sharing\n" + "\n".join(rows) + "\n")
+    ksm = system != "no-ksm"
+    numbers = {
+        "application_ns": (2_000_000_000 + seed * 1000) if ksm else 1_000_000_000,
+        "corun_ns": 2_000_000_000,
+        "ksmd_ns": 800_000_000 if ksm else 0,
+        "saved_bytes": 8 << 20 if ksm else 0,
+        "possible_bytes": 10 << 20,
+    }
+    cell = {
+        "system": system, "workload": "liblinear", "seed": seed, "profile": "unit", "backend": "process",
+        "mode": "measured", "target": "emulated",
+    }  # fmt: skip
+    inputs = {"kernel": {"version": "6.1.192"}, "plan": "<b>&"}
+    return RunRecord(f"{seed:064x}", cell, inputs, "ok", "", numbers | metrics, directory)
+
+
+def selection(root: Path, name: str = "fig12", seeds: int = 1, preset: str = "paper", **change: Any) -> Selection:
+    """All cells of a spec, done."""
+    records: dict[analysis.CellName, RunRecord | None] = {
+        (system, "liblinear", seed): record(root, system, seed)
+        for system in ("no-ksm", "cpu-ksm")
+        for seed in range(1, seeds + 1)
+    }
+    return Selection(spec.load(name), "unit", preset, seeds, records | change.get("records", {}), "reduced")
+
+
+# --- statistics ---------------------------------------------------------------------------------------
+
+
+def test_the_papers_own_check_of_its_geomean() -> None:
+    assert statistics.geomean([2.1] * 2 + [3.7] * 7) == pytest.approx(3.26, abs=0.005)
+    assert statistics.geomean([44.5, 39.2, *[51.7] * 4]) == pytest.approx(48.15, abs=0.01)
+
+
+def test_the_papers_time_share_bounds() -> None:
+    for utilisation, bound in ((0.445, 1.80), (0.392, 1.64), (0.517, 2.07)):
+        assert statistics.time_share_bound(utilisation) == pytest.approx(bound, abs=0.005)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=8))
+def test_a_geomean_lies_between_its_extremes_and_scales(values: list[float]) -> None:
+    mean = statistics.geomean(values)
+    assert min(values) * 0.999999 <= mean <= max(values) * 1.000001
+    assert statistics.geomean([3 * value for value in values]) == pytest.approx(3 * mean)
+
+
+@pytest.mark.parametrize("bad", [[], [1.0, 0.0], [1.0, -2.0]])
+def test_what_has_no_geomean(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        statistics.geomean(bad)
+
+
+def test_one_seed_has_no_interval() -> None:
+    estimate = statistics.paired_ratio([3.0], [2.0])
+    assert estimate.value == pytest.approx(1.5)
+    assert (estimate.low, estimate.high, estimate.n) == (None, None, 1)
+
+
+def test_pairs_are_kept_together() -> None:
+    # each seed is three times slower than its own baseline, whatever the baselines are
+    estimate = statistics.paired_ratio([3, 6, 30, 0.3], [1, 2, 10, 0.1])
+    assert estimate.value == pytest.approx(3)
+    assert estimate.low == pytest.approx(3)
+    assert estimate.high == pytest.approx(3)
+
+
+def test_an_interval_holds_the_median_and_is_the_same_every_time() -> None:
+    numerators, denominators = [2.0, 2.1, 2.2, 2.05, 1.9], [1.0, 1.0, 1.02, 1.0, 1.0]
+    one, two = (statistics.paired_ratio(numerators, denominators) for _ in range(2))
+    assert one == two
+    assert one.low is not None and one.high is not None
+    assert 1.9 <= one.low < one.value < one.high <= 2.2
+
+
+def test_the_inverse_ratio_has_the_inverse_interval() -> None:
+    a, b = [2.0, 2.5, 3.0, 2.2, 2.8], [1.0, 1.1, 1.2, 1.0, 1.05]
+    there, back = statistics.paired_ratio(a, b), statistics.paired_ratio(b, a)
+    assert there.low is not None and there.high is not None and back.low is not None
+    assert there.value == pytest.approx(1 / back.value)
+    assert math.log(there.high) == pytest.approx(-math.log(back.low), abs=0.05)
+
+
+def test_unpaired_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="pairs"):
+        statistics.paired_ratio([1, 2], [1])
+
+
+# --- the paper ----------------------------------------------------------------------------------------
+
+
+def test_paper_values_name_known_systems_and_their_place() -> None:
+    for value in paper.values():
+        assert value.system in spec.systems()
+        assert re.search(r"section \d|Table \d", value.where)
+
+
+def test_a_value_shown_only_in_a_picture_is_absent() -> None:
+    for workload in spec.workloads().values():
+        assert paper.find("degradation", "cpu-ksm", workload.id) is None
+    geomean = paper.find("degradation", "cpu-ksm", "GeoMean")
+    assert geomean is not None
+    assert geomean.value == 3.3
+
+
+# --- analysis -----------------------------------------------------------------------------------------
+
+
+def test_degradation_utilisation_and_bound(tmp_path: Path) -> None:
+    bar = analysis.degradation(selection(tmp_path)).bar("cpu-ksm", "liblinear")
+    assert bar.status == "result"
+    assert bar.degradation is not None and bar.utilisation is not None
+    assert bar.degradation.value == pytest.approx(2.000001)
+    assert bar.utilisation.value == pytest.approx(0.4)
+    assert bar.bound == pytest.approx(1 / 0.6)
+
+
+def test_what_is_not_built_has_no_number_anywhere(tmp_path: Path) -> None:
+    result = analysis.degradation(selection(tmp_path))
+    for bar in result.bars:
+        if not (bar.system.available and bar.workload.available):
+            assert bar.status == "not built yet"
+            assert (bar.degradation, bar.utilisation, bar.bound, bar.seconds, bar.saved_mib) == (None,) * 5
+    assert set(result.geomeans.values()) == {None}
+    for row in tables.of_degradation(result).rows:
+        if row[1] in ("DSA-ksm", "STYX", "Para-ksmC"):
+            assert row[3] == "not built yet"
+            assert (row[2], row[5], row[6], row[8]) == ("", "", "", "")
+
+
+def test_a_failed_and_a_missing_cell_are_said_and_not_computed_around(tmp_path: Path) -> None:
+    good = record(tmp_path, "cpu-ksm", 1)
+    bad = RunRecord(good.key, good.cell, good.inputs, "failed", "VM 3 lost", {}, good.path)
+    result = analysis.degradation(selection(tmp_path, records={("cpu-ksm", "liblinear", 1): bad}))
+    bar = result.bar("cpu-ksm", "liblinear")
+    assert (bar.status, bar.reason, bar.degradation) == ("failed", "VM 3 lost", None)
+    result = analysis.degradation(selection(tmp_path, records={("no-ksm", "liblinear", 1): None}))
+    assert result.bar("cpu-ksm", "liblinear").status == "missing"
+    assert result.bar("cpu-ksm", "liblinear").degradation is None
+
+
+def test_another_model_means_other_work(tmp_path: Path) -> None:
+    cheat = record(tmp_path, "cpu-ksm", 1, model="00ff")
+    bar = analysis.degradation(selection(tmp_path, records={("cpu-ksm", "liblinear", 1): cheat})).bar(
+        "cpu-ksm", "liblinear"
+    )
+    assert (bar.status, bar.degradation) == ("failed", None)
+    assert "not the same work" in bar.reason
+
+
+def test_saving_starts_at_zero_and_counts_pages_of_4_kib(tmp_path: Path) -> None:
+    curve = analysis.saving(selection(tmp_path, "fig13")).curves[0]
+    assert curve.times[0] == 0.0
+    assert curve.middle[0] == 0.0
+    assert curve.times[-1] == pytest.approx(1.0)
+    assert curve.middle[-1] == pytest.approx(1000 * 4096 / 2**20)
+
+
+def test_the_stamps_say_what_the_figure_is(tmp_path: Path) -> None:
+    text = " ".join(analysis.degradation(selection(tmp_path)).stamps)
+    for words in ("backend: process", "6.1.192, not the paper's 6.2", "1 emulated instruction = 1 cycle", "1 seed"):
+        assert words in text
+    assert "UNEQUAL" not in text
+    many = " ".join(analysis.degradation(selection(tmp_path, seeds=3)).stamps)
+    assert "3 seeds: median and 95%" in many
+
+
+def test_unequal_load_stamps_the_figure(tmp_path: Path) -> None:
+    stamps = analysis.degradation(selection(tmp_path, preset="artifact")).stamps
+    assert "UNEQUAL between systems: offered load" in stamps
+
+
+def test_a_hosts_time_is_called_real(tmp_path: Path) -> None:
+    chosen = selection(tmp_path, "fig13")
+    for item in chosen.records.values():
+        assert item is not None
+        dict.update(item.cell, mode="functional", target="ssh://root@h:22")
+    text = " ".join(analysis.saving(chosen).stamps)
+    assert "wall-clock time of ssh://root@h:22" in text
+    assert "1 cycle" not in text
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fig12", "fig13"])
+def test_a_report_is_four_files_and_the_same_bytes_twice(tmp_path: Path, name: str) -> None:
+    chosen = selection(tmp_path / "runs", name, seeds=2)
+    one, two = build(chosen, tmp_path / "one"), build(chosen, tmp_path / "two")
+    assert [path.suffix for path in one.files] == [".md", ".png", ".svg", ".html"]
+    for first, second in zip(one.files, two.files, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+        assert len(first.read_bytes()) > 500
+
+
+def test_the_drawing_is_a_picture_of_the_numbers(tmp_path: Path) -> None:
+    one = build(selection(tmp_path / "runs"), tmp_path / "one")
+    slower = record(tmp_path / "runs", "cpu-ksm", 1, application_ns=3_000_000_000)
+    two = build(selection(tmp_path / "runs", records={("cpu-ksm", "liblinear", 1): slower}), tmp_path / "two")
+    assert one.files[2].read_bytes() != two.files[2].read_bytes()
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    text = build(selection(tmp_path / "runs"), tmp_path / "out").files[3].read_text()
+    assert text.count("<svg") == 1
+    assert not re.search(r'(src|href)="(https?:)?//', text)
+    assert "<b>&" not in text
+    assert "&lt;b&gt;&amp;" in text
+    assert "runs/0000000000000000" in text
+
+
+def test_markdown_and_plain_text_hold_the_same_cells(tmp_path: Path) -> None:
+    table = tables.of_degradation(analysis.degradation(selection(tmp_path)))
+    for text in (tables.markdown(table), tables.plain(table)):
+        for row in table.rows:
+            for cell in row:
+                assert cell in text
+        assert "not built yet: Graph500" in text
