@@ -234,12 +234,24 @@ static pid_t start_shell(void)
 	return pid;
 }
 
+/* Booting quietly is faster; from here on whole reports must reach the console, their stacks included. */
+static void show_all(void)
+{
+	int fd = open("/proc/sys/kernel/printk", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "8", 1) < 0)
+		fprintf(stderr, "paraksm: /proc/sys/kernel/printk: %s\n", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 static void serve(void)
 {
 	char *agent[] = { "/bin/agent", NULL };
 	bool want_shell = word("paraksm.console");
 	pid_t shell = -1, gone;
 
+	show_all();
 	start(agent);
 	if (want_shell)
 		shell = start_shell();
