@@ -9,10 +9,12 @@ rest. Renderings are committed, so that anyone can ``git am`` them without this 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,13 +23,17 @@ from typing import Any
 
 from harness.config import PROJECT, atomic_write, lock
 from harness.errors import PatchError, UsageError
-from harness.run import CommandFailed
-from harness.sources import SourceTree, git
+from harness.run import CommandFailed, run
+from harness.sources import GIT_IDENTITY, SourceTree, git
+from harness.ui import ui
 
 TOPICS: Mapping[str, str] = {"linux": "linux", "qemu": "qemu"}
 """Topic below ``patches/`` for each kind of source."""
 
-_HUNK = re.compile(r"^@@ (\d+) @@(.*)$")
+_HUNK = re.compile(r"^@@ (\w+) @@(.*)$")
+_OFFSET = re.compile(
+    r"^(?:Checking patch (?P<file>.*)\.\.\.|Hunk #(?P<hunk>\d+) succeeded at .*\(offset (?P<lines>-?\d+) lines?\)\.)$"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,26 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class TemplateHunk:
+    """One hunk as its template renders it: ``mark`` is the word between the ``@@``, rows keep their sign."""
+
+    path: str
+    mark: str
+    section: str
+    rows: tuple[str, ...]
+
+    @property
+    def old(self) -> list[str]:
+        """The lines that must be there, without their sign."""
+        return [row[1:] for row in self.rows if row[0] in " -"]
+
+    @property
+    def growth(self) -> int:
+        """Lines added minus lines removed."""
+        return sum(row[0] == "+" for row in self.rows) - sum(row[0] == "-" for row in self.rows)
+
+
+@dataclass(frozen=True)
 class Series:
     """An ordered list of patches for one upstream project."""
 
@@ -55,6 +81,8 @@ class Series:
     date: str
     patches: tuple[Patch, ...]
     root: Path
+    title: str = ""
+    cover: str = ""
 
     def for_kernel(self, kernel: str) -> list[Patch]:
         """The patches that a kernel series gets, in order.
@@ -109,10 +137,19 @@ def load(topic: str, root: Path | None = None) -> Series:
             )
             for entry in data["patch"]
         )
-        return Series(data["topic"], kernels, data["author"], data["date"], patches, folder)
+        return Series(
+            topic=data["topic"],
+            kernels=kernels,
+            author=data["author"],
+            date=data["date"],
+            patches=patches,
+            root=folder,
+            title=data.get("title", data["topic"]),
+            cover=data.get("cover", "").strip(),
+        )
     except KeyError as error:
         raise PatchError(f"{folder}/series.toml lacks {error}") from error
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
         raise PatchError(f"{folder}/series.toml: {error}") from error
 
 
@@ -133,26 +170,25 @@ def render(series: Series, kernel: str) -> dict[str, str]:
     """
     chosen = series.for_kernel(kernel)
     return {
-        f"{number:04d}-{patch.id}.patch": _mail(series, patch, kernel, number, len(chosen))
+        f"{number:04d}-{patch.id}.patch": mail(series, patch, kernel, f" {number}/{len(chosen)}" if chosen[1:] else "")
         for number, patch in enumerate(chosen, 1)
     }
 
 
-def _mail(series: Series, patch: Patch, kernel: str, number: int, count: int) -> str:
-    diff = render_diff(series, patch, kernel)
-    mark = f"{number}/{count}" if count > 1 else ""
-    head = [
-        f"From: {series.author}",
-        f"Date: {series.date}",
-        f"Subject: [PATCH{' ' + mark if mark else ''}] {patch.subject}",
-        "",
-        patch.message,
-        "",
-        f"Signed-off-by: {series.author}",
-        "---",
-        "",
-    ]
-    return "\n".join(head) + diff + "--\nparaksm\n"
+def mail(series: Series, patch: Patch, kernel: str, mark: str) -> str:
+    """One patch as a mail for ``git am``; ``mark`` is what stands behind PATCH, say `` 2/5``."""
+    return letter(
+        series, f"[PATCH{mark}] {patch.subject}", _log(series, patch) + "---\n\n" + render_diff(series, patch, kernel)
+    )
+
+
+def letter(series: Series, subject: str, body: str) -> str:
+    """A mail from the author of the series, dated as the series is."""
+    return f"From: {series.author}\nDate: {series.date}\nSubject: {subject}\n\n{body}-- \nparaksm\n"
+
+
+def _log(series: Series, patch: Patch) -> str:
+    return f"{patch.message}\n\nSigned-off-by: {series.author}\n"
 
 
 def render_diff(series: Series, patch: Patch, kernel: str) -> str:
@@ -163,7 +199,36 @@ def render_diff(series: Series, patch: Patch, kernel: str) -> str:
     return "".join(parts)
 
 
+class _Marks:
+    """Stands for the ``at`` table when only the names of the hunks are wanted."""
+
+    def __getitem__(self, name: str) -> str:
+        return name
+
+
+def hunks(series: Series, patch: Patch, kernel: str) -> list[TemplateHunk]:
+    """The hunks of a patch's template for one kernel; their marks are the names of the ``at`` table."""
+    return list(_split(_expand(series, patch, kernel, _Marks()), patch)) if patch.template else []
+
+
 def _render_template(series: Series, patch: Patch, kernel: str) -> str:
+    """Complete ``@@ LINE @@`` headers with counts and new positions, and each file with its git header."""
+    out: list[str] = []
+    path, shift = "", 0
+    for hunk in _split(_expand(series, patch, kernel, patch.at.get(kernel, {})), patch):
+        if hunk.path != path:
+            path, shift = hunk.path, 0
+            out += [f"diff --git a/{path} b/{path}", f"--- a/{path}", f"+++ b/{path}"]
+        if not hunk.mark.isdecimal():
+            raise PatchError(f"{patch.template}: {hunk.path}: {hunk.mark!r} is not a line number")
+        start, count = int(hunk.mark), len(hunk.old)
+        out.append(f"@@ -{start},{count} +{start + shift},{count + hunk.growth} @@{hunk.section}")
+        out += hunk.rows
+        shift += hunk.growth
+    return "".join(f"{row}\n" for row in out)
+
+
+def _expand(series: Series, patch: Patch, kernel: str, at: object) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -175,44 +240,32 @@ def _render_template(series: Series, patch: Patch, kernel: str) -> str:
     )
     environment.filters["parameter_indent"] = parameter_indent
     try:
-        text = environment.get_template(str(patch.template)).render(
-            kernel=kernel, at=patch.at.get(kernel, {}), **patch.values
-        )
+        return environment.get_template(str(patch.template)).render(kernel=kernel, at=at, **patch.values)
     except jinja2.TemplateError as error:
         where = f" line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise PatchError(f"{patch.template}{where} for {kernel}: {error}") from error
-    return _number_hunks(text, patch)
 
 
-def _number_hunks(text: str, patch: Patch) -> str:
-    """Complete ``@@ LINE @@`` headers with counts and new positions, and each file with its git header."""
-    out: list[str] = []
-    shift = 0
+def _split(text: str, patch: Patch) -> Iterator[TemplateHunk]:
+    path, mark, section = "", "", ""
+    rows: list[str] = []
     lines = text.splitlines()
     for index, line in enumerate(lines):
-        if line.startswith("--- a/"):
-            shift = 0
-            out.append(f"diff --git {line[4:]} {lines[index + 1][4:]}")
+        opens = line.startswith("--- a/") and lines[index + 1 : index + 2] == [f"+++ b/{line[6:]}"]
         match = _HUNK.match(line)
-        if match:
-            body = list(_body(lines, index + 1))
-            old = sum(row[0] in " -" for row in body)
-            new = sum(row[0] in " +" for row in body)
-            start = int(match[1])
-            out.append(f"@@ -{start},{old} +{start + shift},{new} @@{match[2]}")
-            shift += new - old
-        elif line and line[0] not in "-+ ":
-            raise PatchError(f"{patch.template}: not a diff line: {line!r}")
-        else:
-            out.append(line or " ")
-    return "\n".join(out) + "\n"
-
-
-def _body(lines: list[str], start: int) -> Iterator[str]:
-    for row in lines[start:]:
-        if row.startswith(("@@ ", "--- a/")):
-            return
-        yield row or " "
+        if (opens or match) and rows:
+            yield TemplateHunk(path, mark, section, tuple(rows))
+            rows = []
+        if opens:
+            path, mark = line[6:], ""
+        elif match:
+            mark, section = match[1], match[2]
+        elif mark and (not line or line[0] in "-+ "):
+            rows.append(line or " ")
+        elif mark or (line.strip() and line != f"+++ b/{path}"):
+            raise PatchError(f"{patch.template}: not a line of a diff: {line!r}")
+    if rows:
+        yield TemplateHunk(path, mark, section, tuple(rows))
 
 
 def _new_file(target: str, content: str) -> str:
@@ -275,56 +328,131 @@ def apply(tree: SourceTree, series: Series | None = None) -> AppliedSeries:
     series = series or load(TOPICS[tree.kind])
     wanted = digest(series, tree.series)
     with lock(tree.path.parent / f".{tree.path.name}.lock", what=f"the tree {tree.path}", wait=300):
-        state_file = tree.path / ".git" / "paraksm.json"
-        state = json.loads(state_file.read_text()) if state_file.exists() else {}
+        state = _settle(tree)
         edit = _edit_digest(tree.path, state.get("commit") or "base")
         if state.get("series_digest") != wanted:
-            if edit is not None:
+            commit, offsets = commit_series(tree, series)
+            for line in offsets:
+                ui().warn(f"{tree.kind} {tree.version}: {line}; `harness patch refresh --lines` mends the number")
+            if edit is None:
+                _switch(tree, state, commit)
+            elif _edit_digest(tree.path, commit) is None:  # the edits are what the series now says
+                git(tree.path, "symbolic-ref", "HEAD", "refs/heads/paraksm")
+                git(tree.path, "reset", "-q", "--mixed", commit)
+                edit = None
+            else:
                 raise PatchError(
                     f"{tree.path} has local edits on top of an older series",
-                    hint=f"harness patch refresh, or git -C {tree.path} stash",
+                    hint=f"`git -C {tree.path} stash --include-untracked` keeps them aside; "
+                    "undo the change of the series and `harness patch refresh` makes them part of it",
                 )
-            commit = commit_series(tree, series)
-            git(tree.path, "checkout", "-q", "-B", "paraksm", commit)
-            state = {
-                "series_digest": wanted,
-                "commit": commit,
-                "tree_id": git(tree.path, "rev-parse", f"{commit}^{{tree}}"),
-            }
-            atomic_write(state_file, json.dumps(state))
-    return AppliedSeries(tree, str(state["tree_id"]), wanted, edit is not None, edit)
+            state = {"series_digest": wanted, "commit": commit}
+            state["tree_id"] = git(tree.path, "rev-parse", f"{commit}^{{tree}}")
+            atomic_write(_state_file(tree), json.dumps(state))
+    return AppliedSeries(tree, state["tree_id"], wanted, edit is not None, edit)
 
 
-def commit_series(tree: SourceTree, series: Series) -> str:
-    """Make the commits on top of ``base`` without touching the work tree; return the last commit's id."""
-    index = tree.path / ".git" / "paraksm-index"
-    env = {"GIT_INDEX_FILE": str(index)}
-    parent = git(tree.path, "rev-parse", "base^{commit}")
+def _state_file(tree: SourceTree) -> Path:
+    return tree.path / ".git" / "paraksm.json"
+
+
+def state_of(tree: SourceTree) -> dict[str, str]:
+    """What is applied to a tree: ``commit``, ``tree_id``, ``series_digest``; empty if nothing is."""
     try:
-        git(tree.path, "read-tree", "base", env=env)
-        for patch in series.for_kernel(tree.series):
-            diff = render_diff(series, patch, tree.series)
-            try:
-                git(tree.path, "apply", "--cached", "--whitespace=nowarn", "-", env=env, input=diff)
-            except CommandFailed as error:
-                raise PatchError(_explain(tree, patch, diff, error.completed.stderr, env)) from error
-            message = f"{patch.subject}\n\n{patch.message}\n\nSigned-off-by: {series.author}\n"
-            snapshot = git(tree.path, "write-tree", env=env)
-            parent = git(tree.path, "commit-tree", snapshot, "-p", parent, input=message)
-    finally:
-        index.unlink(missing_ok=True)
-    return parent
+        state = json.loads(_state_file(tree).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _switch(tree: SourceTree, state: dict[str, str], commit: str) -> None:
+    """Move the work tree to a commit; git rewrites only files that differ, so builds stay incremental."""
+    atomic_write(_state_file(tree), json.dumps({**state, "moving": commit}))
+    git(tree.path, "checkout", "-q", "-B", "paraksm", commit)
+
+
+def _settle(tree: SourceTree) -> dict[str, str]:
+    """Finish a switch that was killed half-way; what the tree held then is kept as a diff."""
+    state = state_of(tree)
+    target = state.pop("moving", None)
+    if target is None:
+        return state
+    (tree.path / ".git" / "index.lock").unlink(missing_ok=True)
+    kept = tree.path / ".git" / "paraksm-interrupted.diff"
+    atomic_write(kept, git(tree.path, "diff", "--binary", "--no-ext-diff", target))
+    ui().warn(f"{tree.path}: finishing an apply that was interrupted; what the tree held is in {kept}")
+    git(tree.path, "symbolic-ref", "HEAD", "refs/heads/paraksm")
+    git(tree.path, "reset", "-q", "--hard", target)
+    return {**state, "commit": target, "series_digest": ""}
+
+
+def commit_series(tree: SourceTree, series: Series) -> tuple[str, list[str]]:
+    """Make the commits on top of ``base`` without touching the work tree.
+
+    Returns:
+        The last commit's id, and a line for each hunk that was found at another place than its header says.
+
+    Raises:
+        PatchError: a hunk does not apply; context must match whole, only its line may differ.
+    """
+    parent = git(tree.path, "rev-parse", "base^{commit}")
+    offsets: list[str] = []
+    for patch in series.for_kernel(tree.series):
+        parent, moved = commit_patch(tree, series, patch, parent)
+        offsets += moved
+    return parent, offsets
+
+
+def commit_patch(tree: SourceTree, series: Series, patch: Patch, parent: str) -> tuple[str, list[str]]:
+    """Commit one patch on top of ``parent``; returns as :func:`commit_series` does."""
+    diff = render_diff(series, patch, tree.series)
+    if not diff:
+        raise PatchError(f"{patch.id} is empty for {tree.series}", hint="give it a template or files in series.toml")
+    with scratch_index(tree, parent) as env:
+        try:
+            said = git_stderr(tree, "apply", "--cached", "--verbose", "--whitespace=nowarn", "-", env=env, input=diff)
+        except CommandFailed as error:
+            raise PatchError(_explain(tree, patch, diff, error.completed.stderr, env)) from error
+        snapshot = git(tree.path, "write-tree", env=env)
+    message = f"{patch.subject}\n\n{_log(series, patch)}"
+    return git(tree.path, "commit-tree", snapshot, "-p", parent, input=message), list(_offsets(patch, said))
+
+
+def git_stderr(tree: SourceTree, *words: str, env: dict[str, str], input: str) -> str:
+    """Run git for what it says, not for what it prints."""
+    return run(["git", "-C", tree.path, *words], env={**GIT_IDENTITY, **env, "LC_ALL": "C"}, input=input).stderr
+
+
+@contextlib.contextmanager
+def scratch_index(tree: SourceTree, start: str) -> Iterator[dict[str, str]]:
+    """An index of our own that holds ``start``; the work tree's is not touched."""
+    with tempfile.TemporaryDirectory(prefix="paraksm-", dir=tree.path / ".git") as folder:
+        env = {"GIT_INDEX_FILE": f"{folder}/index"}
+        git(tree.path, "read-tree", start, env=env)
+        yield env
+
+
+def _offsets(patch: Patch, said: str) -> Iterator[str]:
+    file = ""
+    for line in said.splitlines():
+        match = _OFFSET.match(line)
+        if match and match["file"]:
+            file = match["file"]
+        elif match:
+            yield f"{patch.id}: {file} hunk {match['hunk']} is {match['lines']} lines off"
 
 
 def _edit_digest(tree: Path, commit: str) -> str | None:
     """Identify what the user changed on top of ``commit`` (committed or not), or ``None``."""
     difference = git(tree, "diff", "--binary", "--no-ext-diff", commit)
-    extra = git(tree, "ls-files", "--others", "--exclude-standard")
+    extra = [name for name in git(tree, "ls-files", "-z", "--others", "--exclude-standard").split("\0") if name]
     if not difference and not extra:
         return None
     digest_ = hashlib.sha256(difference.encode())
-    for name in extra.splitlines():
-        digest_.update(name.encode() + b"\0" + (tree / name).read_bytes())
+    for name in extra:
+        file = tree / name
+        content = bytes(file.readlink()) if file.is_symlink() else file.read_bytes() if file.is_file() else b""
+        digest_.update(name.encode() + b"\0" + content)
     return digest_.hexdigest()
 
 
@@ -365,39 +493,3 @@ def nearest_context(present: list[str], wanted: list[str]) -> tuple[int, list[st
         if score > best:
             best, where = score, start
     return where + 1, present[where : where + len(wanted)]
-
-
-# --- refreshing ---------------------------------------------------------------------------------------
-
-
-def export_edit(tree: SourceTree, series: Series) -> str:
-    """The edit on top of the applied series as a diff; empty if there is none."""
-    state_file = tree.path / ".git" / "paraksm.json"
-    commit = json.loads(state_file.read_text())["commit"] if state_file.exists() else "base"
-    git(tree.path, "add", "--intent-to-add", "--all")
-    return git(tree.path, "diff", "--no-ext-diff", "--no-color", str(commit))
-
-
-def relocate(series: Series, patch: Patch, tree: SourceTree) -> dict[str, int]:
-    """Where each hunk of a template belongs in a tree: hunk name -> line, by exact context.
-
-    Raises:
-        PatchError: a context is not there, or there more than once and not near its old line.
-    """
-    names = re.findall(r"^@@ \{\{ at\.(\w+) \}\} @@", (series.root / str(patch.template)).read_text(), re.MULTILINE)
-    from unidiff.patch import PatchSet
-
-    hunks = [(file.path, hunk) for file in PatchSet(render_diff(series, patch, tree.series)) for hunk in file]
-    result: dict[str, int] = {}
-    for name, (path, hunk) in zip(names, hunks, strict=False):
-        rows = [row.value.rstrip("\n") for row in hunk.source_lines()]
-        present = git(tree.path, "show", f"base:{path}").splitlines()
-        places = [i + 1 for i in range(len(present)) if present[i : i + len(rows)] == rows]
-        if not places:
-            found, near = nearest_context(present, rows)
-            raise PatchError(
-                f"{patch.id}: the context of hunk {name} is not in {path}; nearest is line {found}:\n"
-                + "\n".join(difflib.unified_diff(rows, near, "expected", "found", lineterm="")),
-            )
-        result[name] = min(places, key=lambda line: abs(line - hunk.source_start))
-    return result

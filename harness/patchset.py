@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a patch author asks of a series: is it current, where does it apply, how is it sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import patches, sources
+from harness.config import atomic_write
+from harness.errors import EnvironmentProblem, HarnessError, SourceError, UsageError
+from harness.patches import Series
+from harness.sources import SourceTree, git
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The series against one kernel.
+
+    ``result`` is ``applies``, ``fails`` or ``not obtainable``; ``detail`` says where, why or from what.
+    ``offsets`` names hunks that were found, exactly, at another line than the series says.
+    """
+
+    topic: str
+    kernel: str
+    result: str
+    detail: str
+    tree_id: str = ""
+    offsets: tuple[str, ...] = ()
+
+
+def check(series: Series, *, fetch: bool = True, own: Sequence[str] = ()) -> list[Checked]:
+    """Apply the series, beside the work trees, to every kernel that can be had and to those of the user.
+
+    Args:
+        series: what to apply.
+        fetch: whether kernels that are not in the cache are fetched.
+        own: trees of the user, as ``--source`` takes them.
+    """
+    kind = _kind(series)
+    found: list[Checked] = []
+    for pin, cached in sources.obtainable(kind):
+        tree = cached
+        if tree is None and fetch:
+            try:
+                tree = sources.obtain(kind, pin.version)
+            except (SourceError, EnvironmentProblem) as error:
+                found.append(Checked(series.topic, pin.version, "not obtainable", error.message.splitlines()[0]))
+                continue
+        if tree is None:
+            found.append(Checked(series.topic, pin.version, "not obtainable", "not in the cache"))
+        else:
+            found.append(_try(series, tree))
+    found += [_try(series, sources.obtain(kind, source=source)) for source in own]
+    return found
+
+
+def _kind(series: Series) -> sources.Kind:
+    return "qemu" if series.topic == "qemu" else "linux"
+
+
+def _try(series: Series, tree: SourceTree) -> Checked:
+    try:
+        commit, offsets = patches.commit_series(tree, series)
+    except HarnessError as error:
+        return Checked(series.topic, tree.version, "fails", error.message)
+    tree_id = git(tree.path, "rev-parse", f"{commit}^{{tree}}")
+    return Checked(series.topic, tree.version, "applies", tree.origin, tree_id, tuple(offsets))
+
+
+def export(series: Series, kernel: str, folder: Path) -> list[Path]:
+    """Write the series as numbered mails with a cover letter, ready for ``git send-email`` or ``git am``.
+
+    Raises:
+        UsageError: ``folder`` holds patches already, or the series is empty.
+    """
+    chosen = series.for_kernel(kernel)
+    if not chosen:
+        raise UsageError(f"the {series.topic} series has no patch for {kernel}", hint="harness patch list")
+    if folder.exists() and (not folder.is_dir() or any(folder.glob("*.patch"))):
+        raise UsageError(f"{folder} exists and may hold another export", hint="name a new directory")
+    total = len(chosen)
+    letters = {"0000-cover-letter.patch": _cover(series, kernel)}
+    for number, patch in enumerate(chosen, 1):
+        letters[f"{number:04d}-{patch.id}.patch"] = patches.mail(series, patch, kernel, f" {number}/{total}")
+    for name, text in letters.items():
+        atomic_write(folder / name, text)
+    return [folder / name for name in letters]
+
+
+def _cover(series: Series, kernel: str) -> str:
+    chosen = series.for_kernel(kernel)
+    rows = [f"For Linux {kernel}." if series.topic == "linux" else f"For QEMU {kernel}.", ""]
+    rows += [series.cover, ""] if series.cover else []
+    rows += [f"{series.author.partition(' <')[0]} ({len(chosen)}):", *(f"  {patch.subject}" for patch in chosen), ""]
+    changes = [change for patch in chosen for change in touched(series, patch, kernel)]
+    width = max(len(name) for name, _, _ in changes)
+    rows += [f" {name:<{width}} | +{added} -{removed}" for name, added, removed in changes]
+    return patches.letter(series, f"[PATCH 0/{len(chosen)}] {series.title}", "\n".join(rows) + "\n")
+
+
+def touched(series: Series, patch: patches.Patch, kernel: str) -> list[tuple[str, int, int]]:
+    """The files that a patch changes, each with its added and removed lines."""
+    from unidiff.patch import PatchSet
+
+    return [(file.path, file.added, file.removed) for file in PatchSet(patches.render_diff(series, patch, kernel))]
