@@ -126,13 +126,8 @@ class BuildDir:
         if stamp.get("inputs") != dict(inputs) or self._marker.exists():
             return None
         out = self.path / str(stamp.get("output"))
-        try:
-            for name, digest in stamp["files"].items():
-                if sha256_file(out / name) != digest:
-                    ui().warn(f"{out / name} is not what was built; building it again")
-                    return None
-        except (OSError, KeyError, AttributeError):
-            ui().warn(f"{self.what}: the finished files are incomplete; building them again")
+        if not _holds(out, stamp.get("files", {})):
+            ui().warn(f"{self.what}: a file in {out} is not what was built; building it again")
             return None
         return Published(out, str(stamp["digest"]), stamp.get("facts", {}))
 
@@ -153,10 +148,12 @@ class BuildDir:
         digests = {name: sha256_file(path) for name, path in sorted(files.items())}
         digest = sha256_json(digests)
         out = self.path / f"out-{digest[:12]}"
-        with atomic_dir(out) as work:
-            for name, path in files.items():
-                (work / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, work / name)
+        if not _holds(out, digests):  # somebody may be running from it: leave it alone if it is right
+            with atomic_dir(out) as work:
+                for name, path in files.items():
+                    (work / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, work / name)
+        os.utime(out)
         stamp = {"inputs": dict(inputs), "output": out.name, "files": digests, "digest": digest, "facts": dict(facts)}
         atomic_write(self._stamp, json.dumps(stamp, indent=1, sort_keys=True))
         self._marker.unlink(missing_ok=True)
@@ -214,6 +211,14 @@ class BuildDir:
         removed = _remove_partial(self.path, started - 1)
         if ended or removed:
             ui().info(f"{self.what}: the last build was cut short; removed {removed} unfinished files, going on")
+
+
+def _holds(folder: Path, digests: Mapping[str, str]) -> bool:
+    """Whether all files are there with the right content."""
+    try:
+        return bool(digests) and all(sha256_file(folder / name) == digest for name, digest in digests.items())
+    except OSError:
+        return False
 
 
 def _end_marked(token: str) -> int:

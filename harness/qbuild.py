@@ -96,7 +96,7 @@ def _compile(directory: BuildDir, applied: AppliedSeries, inputs: Mapping[str, A
     need_disk(directory.path, _FIRST_BUILD if first else _LATER_BUILD, directory.what)
     if directory.stamp().get("inputs") == inputs:  # same inputs and still here: what was published is damaged
         directory.forget([binary])
-    env = directory.start()
+    env = {**directory.start(), "PYTHONDONTWRITEBYTECODE": "1"}
     ui().step(f"{directory.what}: {'build' if first else 'rebuild what changed'}, log {directory.log}")
     started = time.monotonic()
     _configure(directory, tree, env)
@@ -107,6 +107,8 @@ def _compile(directory: BuildDir, applied: AppliedSeries, inputs: Mapping[str, A
                 task.update(float(match[1]), float(match[2]), match[3].rsplit("/", 1)[-1][-40:])
 
         directory.make(["ninja", f"-j{jobs}", _BINARY], env, count)
+    # meson leaves its lock in the source tree, where it would count as an edit
+    (tree / "subprojects" / ".wraplock").unlink(missing_ok=True)
     if not binary.is_file():
         raise BuildError(f"{directory.what}: ninja succeeded but left no {_BINARY}", log=directory.log)
     files = {_BINARY: binary, **_firmware(directory, tree, env, jobs)}
