@@ -12,6 +12,8 @@ connect, and QEMU sees the end of ours.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shlex
 import socket
 import subprocess
@@ -235,8 +237,10 @@ class Machine:
 
             def pair() -> tuple[socket.socket, int]:
                 ours, other = socket.socketpair()
-                theirs.callback(other.close)
-                return ours, other.fileno()
+                with other:  # above the standard streams, which may be closed in us and are replaced in the child
+                    number = fcntl.fcntl(other, fcntl.F_DUPFD_CLOEXEC, 3)
+                theirs.callback(os.close, number)
+                return ours, number
 
             agent = console = None
             ours, monitor = pair()
@@ -292,7 +296,7 @@ class Machine:
         if not alive or self._child.poll() is not None:
             raise self._down(Outcome.QEMU_DIED)
         if deadline is not None and deadline.expired() and not session.finished:
-            raise self._down(Outcome.TIMEOUT if session.ready or self._reader.spoke else Outcome.SILENT)
+            raise self._down(Outcome.TIMEOUT if session.ready else Outcome.SILENT)
 
     def wait(self, timeout: float) -> Outcome:
         """Wait for a measured machine to end by itself; at the deadline it is stopped.
@@ -311,7 +315,7 @@ class Machine:
             if failed_at is None and any(item.outcome is Outcome.OOPS for item in self._reader.findings):
                 failed_at = time.monotonic()
             if deadline.expired() or (failed_at is not None and time.monotonic() - failed_at > _GRACE):
-                return self._down(Outcome.TIMEOUT if self._reader.spoke else Outcome.SILENT).verdict.outcome
+                return self._down(Outcome.SILENT).verdict.outcome
         verdict = self._reader.verdict()
         if verdict.outcome is Outcome.CLEAN and verdict.done is None:
             return self._down(Outcome.QEMU_DIED).verdict.outcome
@@ -365,7 +369,10 @@ class Machine:
                 self._reader.feed(piece)
 
     def _down(self, reason: Outcome) -> GuestDown:
-        """Judge a machine that cannot go on: the console decides, ``reason`` stands where it says nothing."""
+        """Judge a machine that cannot go on: the console decides, ``reason`` stands where it reports nothing.
+
+        A machine that printed something is not silent but late.
+        """
         assert self._child is not None
         where: tuple[str, ...] = ()
         if reason is Outcome.QEMU_DIED:
@@ -375,6 +382,8 @@ class Machine:
             where = tuple(self._processors())
         code = stop(self._child, grace=0.5)
         self._read_console()
+        if reason is Outcome.SILENT and self._reader.spoke:
+            reason = Outcome.TIMEOUT
         verdict = self._reader.verdict()
         if verdict.outcome is Outcome.CLEAN:
             verdict = Verdict(

@@ -36,6 +36,9 @@ def command(
     profile: Annotated[str, typer.Option(help="Kernel profile of kernel/profiles.toml.")] = "host",
     memory: Annotated[int, typer.Option(min=128, metavar="MIB", help="Memory of the guest.")] = 1024,
     cpus: Annotated[int, typer.Option(min=1, max=8, help="Processors of the guest.")] = 1,
+    accel: Annotated[
+        str, typer.Option(metavar="[auto|tcg|kvm]", help="auto takes KVM if a probe runs a vCPU on it (functional).")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of a measured run.")] = 1,
     append: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="Another word for the kernel's command line; repeatable.")
@@ -72,9 +75,12 @@ def command(
         interactive = True
     if interactive and (run or json):
         raise UsageError("--interactive takes the terminal", hint="leave out --command and --json")
+    from harness.accel import accelerator
     from harness.machine import MachineSpec, free_port
     from harness.workbench import workbench
 
+    chosen = accelerator(accel, measured=measured)
+    _standard_streams()
     folder = _folder(run_dir)
     bench = workbench(kernel, source, "measured" if measured else "functional", profile)
     access = None
@@ -89,7 +95,7 @@ def command(
         files["command"].write_text(run + "\n")
     spec = MachineSpec(
         bench.qemu, bench.kernel, bench.image, "measured" if measured else "functional", memory, cpus,
-        tuple(append or ()), seed, files, access.port if access else None, console=interactive,
+        tuple(append or ()), seed, files, access.port if access else None, accel=chosen, console=interactive,
     )  # fmt: skip
     raise typer.Exit(_live(spec, folder, run, access, interactive, keep, stdin, timeout, boot_timeout, json))
 
@@ -168,6 +174,15 @@ def _use(
         except KeyboardInterrupt:
             ui().info("ended")
     return status
+
+
+def _standard_streams() -> None:
+    """Give closed standard streams to /dev/null, lest a file of ours takes their number and their traffic."""
+    import os
+
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _folder(asked: Path | None) -> Path:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.console import Outcome, Reader, Symbols, judge, registers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from harness.console import Outcome, Reader, Symbols, judge, registers
 
 FOLDER = Path(__file__).parent.parent / "data" / "consoles"
 EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((FOLDER / "expected.toml").read_text())
@@ -39,7 +41,7 @@ def test_pieces_do_not_matter(name: str, cuts: list[int]) -> None:
     data = (FOLDER / f"{name}.txt").read_bytes()
     reader = Reader()
     edges = [0, *sorted(cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         reader.feed(data[start:end])
     whole = judge(data)
     assert (reader.verdict().outcome, reader.verdict().headline) == (whole.outcome, whole.headline)

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A stand-in for QEMU: same command line, QMP, agent socket and console, no guest.
+
+Words on the kernel's command line choose what happens: ``fake.boot=`` (ready, silent, panic, die, reset,
+chatter), ``fake.run=`` (real, panic, oops, die, garbage, never), ``fake.job=`` (done, panic, lost, hang, oops).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CONSOLES = Path(__file__).parent.parent / "data" / "consoles"
+
+
+def option(name: str) -> str:
+    return sys.argv[sys.argv.index(name) + 1]
+
+
+def word(name: str, default: str) -> str:
+    found = re.search(rf"fake\.{name}=(\w+)", option("-append"))
+    return found[1] if found else default
+
+
+def chardev(name: str) -> dict[str, str]:
+    text = next(value for value in sys.argv if re.match(rf"(socket|file),id={name},", value))
+    parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+    return dict(part.partition("=")[::2] for part in parts[1:])
+
+
+def console(text: str) -> None:
+    about = chardev("console")
+    with Path(about.get("path") or about["logfile"]).open("a") as stream:
+        stream.write(text)
+
+
+def golden(name: str) -> str:
+    return (CONSOLES / f"{name}.txt").read_text()
+
+
+def requests(wire: socket.socket) -> Iterator[dict[str, Any]]:
+    """JSON objects follow each other without any separator."""
+    text = ""
+    while data := wire.recv(4096):
+        text += data.decode()
+        while text := text.lstrip():
+            try:
+                value, end = json.JSONDecoder().raw_decode(text)
+            except ValueError:
+                break
+            text = text[end:]
+            yield value
+
+
+def monitor() -> None:
+    wire = socket.socket(fileno=int(chardev("monitor")["fd"]))
+
+    def say(value: object) -> None:
+        wire.sendall(json.dumps(value).encode() + b"\r\n")
+
+    try:
+        say({"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}})
+        for request in requests(wire):
+            answer: dict[str, object]
+            if request["execute"] == "no-such-command":
+                answer = {"error": {"class": "CommandNotFound", "desc": "no such command"}}
+            elif request["execute"] == "human-monitor-command":
+                answer = {"return": "CPU#0\r\nRIP=ffffffff81001002 RFL=00000246\r\n"}
+            else:
+                answer = {"return": {}}
+            say(answer | ({"id": request["id"]} if "id" in request else {}))
+    except OSError:
+        return
+
+
+def send(wire: socket.socket, kind: bytes, payload: bytes = b"") -> None:
+    wire.sendall(struct.pack("<cI", kind, len(payload)) + payload)
+
+
+def receive(wire: socket.socket) -> tuple[bytes, bytes]:
+    stream = b""
+    while len(stream) < 5:
+        data = wire.recv(5 - len(stream))
+        if not data:
+            sys.exit(0)
+        stream += data
+    kind, size = struct.unpack("<cI", stream)
+    payload = b""
+    while len(payload) < size:
+        payload += wire.recv(size - len(payload))
+    return kind, payload
+
+
+def run_command(wire: socket.socket, script: bytes) -> None:
+    what = word("run", "real")
+    if what == "panic":
+        console(golden("panic-sysrq-live"))
+        sys.exit(0)
+    if what == "die":
+        print("qemu: fatal: something in here broke", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "garbage":
+        wire.sendall(b"?????not a frame")
+    if what in ("never", "garbage"):
+        time.sleep(3600)
+    if what == "oops":
+        console(golden("oops-null"))
+    stdin = b""
+    while (frame := receive(wire))[0] != b"C":
+        stdin += frame[1]
+    done = subprocess.run(["sh", "-c", script], input=stdin, capture_output=True, check=False)
+    for start in range(0, len(done.stdout), 1000):
+        send(wire, b"O", done.stdout[start : start + 1000])
+    send(wire, b"E", done.stderr)
+    send(wire, b"R", struct.pack("<i", done.returncode if done.returncode >= 0 else 128 - done.returncode))
+
+
+def functional() -> None:
+    what = word("boot", "ready")
+    wire = socket.socket(fileno=int(chardev("agent")["fd"]))
+    if what == "chatter":
+        console("[    0.1] still booting\n")
+    if what in ("silent", "chatter"):
+        time.sleep(3600)
+    if what == "die":
+        print("qemu: could not load the kernel", file=sys.stderr)
+        sys.exit(1)
+    if what == "panic":
+        console(golden("no-times"))
+    if what in ("reset", "panic"):
+        sys.exit(0)
+    send(wire, b"H", b"1")
+    while True:
+        kind, payload = receive(wire)
+        if kind == b"X":
+            run_command(wire, payload)
+
+
+def measured() -> None:
+    what = word("job", "done")
+    Path(chardev("results")["path"]).write_bytes(b"results\0\xff")
+    if what == "panic":
+        console(golden("panic-sysrq-live"))
+    elif what == "oops":
+        console(golden("oops-null"))
+        time.sleep(3600)
+    elif what == "hang":
+        console("[    0.1] booting\n")
+        time.sleep(3600)
+    elif what == "done":
+        console(golden("sealed-live"))
+
+
+if __name__ == "__main__":
+    threading.Thread(target=monitor, daemon=True).start()
+    if "paraksm.mode=measured" in option("-append"):
+        measured()
+    else:
+        functional()
