@@ -11,14 +11,16 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from harness import debian
-from harness.config import PROJECT, atomic_dir, atomic_write, lock, need_disk, paths, sha256_file
+from harness.config import PROJECT, atomic_dir, atomic_write, lock, need_disk, paths, sha256_file, sha256_json
+from harness.download import download, keyring_of, verify_signature
 from harness.errors import SourceError, UsageError
 from harness.run import CommandFailed, run
 from harness.ui import ui
@@ -74,9 +76,17 @@ class SourceTree:
 
 
 def pins(kind: Kind, file: Path | None = None) -> list[Pin]:
-    """The pinned sources of a kind, in order of preference."""
-    data = tomllib.loads((file or PROJECT / "kernel" / "sources.toml").read_text())
-    return [Pin(kind=kind, **entry) for entry in data.get(kind, [])]
+    """The pinned sources of a kind, in order of preference.
+
+    Raises:
+        SourceError: the file of pins is malformed.
+    """
+    file = file or PROJECT / "kernel" / "sources.toml"
+    try:
+        data = tomllib.loads(file.read_text())
+        return [Pin(kind=kind, **entry) for entry in data.get(kind, [])]
+    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+        raise SourceError(f"{file}: {error}", hint=f"git checkout {file}") from error
 
 
 def obtain(kind: Kind, version: str | None = None, source: str | None = None) -> SourceTree:
@@ -96,7 +106,7 @@ def obtain(kind: Kind, version: str | None = None, source: str | None = None) ->
     candidates = pins(kind)
     if version is not None:
         for pin in candidates:
-            if pin.version == version:
+            if version in (pin.version, f"{pin.version}.0"):
                 return _cached(pin) or _fetch(pin)
         known = ", ".join(pin.version for pin in candidates)
         raise UsageError(
@@ -105,6 +115,7 @@ def obtain(kind: Kind, version: str | None = None, source: str | None = None) ->
         )
     for pin in candidates:
         if found := _cached(pin):
+            ui().info(f"{kind} {found.version} ({found.origin})")
             return found
     refused: list[str] = []
     for pin in candidates:
@@ -113,7 +124,7 @@ def obtain(kind: Kind, version: str | None = None, source: str | None = None) ->
         except SourceError as error:
             refused.append(f"{pin.version}: {error.message.splitlines()[0]}")
             continue
-        ui().info(f"{kind}: {tree.version} ({tree.origin})" + "".join(f"\n  not {line}" for line in refused))
+        ui().info(f"{kind} {tree.version} ({tree.origin})" + "".join(f"\n  not {line}" for line in refused))
         return tree
     raise SourceError(
         f"no pinned {kind} can be obtained:\n  " + "\n  ".join(refused),
@@ -134,13 +145,19 @@ def _record(pin: Pin) -> Path:
 
 
 def _cached(pin: Pin) -> SourceTree | None:
-    file = _record(pin)
+    """The tree that this very pin, digest and all, led to; ``None`` also if what is there is damaged."""
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(_record(pin).read_text())
+        if data.pop("pin") != sha256_json(asdict(pin)):
+            return None
         tree = SourceTree(**{**data, "path": Path(data["path"])})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # absent or corrupt: fetched again
-    return tree if (tree.path / ".git").exists() else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return tree if _has_base(tree.path) else None
+
+
+def _has_base(tree: Path) -> bool:
+    return (tree / ".git").is_dir() and git(tree, "rev-parse", "-q", "--verify", "base^{tree}", check=False) != ""
 
 
 def _fetch(pin: Pin) -> SourceTree:
@@ -152,7 +169,13 @@ def _fetch(pin: Pin) -> SourceTree:
         unpack = {"tarball": _tarball, "debian-source": _debian_source, "debian-binary": _debian_binary}[pin.via]
         identity, origin, extract = unpack(pin)
         tree = _import(pin.kind, identity, origin, extract)
-        atomic_write(_record(pin), json.dumps({**asdict(tree), "path": str(tree.path)}, indent=1))
+        if not f"{tree.version}.".startswith(f"{pin.version}."):
+            raise SourceError(
+                f"{origin} holds {pin.kind} {tree.version}, its pin says {pin.version}",
+                hint="correct kernel/sources.toml, or give a tree of your own with --source",
+            )
+        record = {**asdict(tree), "path": str(tree.path), "pin": sha256_json(asdict(pin))}
+        atomic_write(_record(pin), json.dumps(record, indent=1))
         return tree
 
 
@@ -162,10 +185,14 @@ Extract = Callable[[Path], None]
 def _import(kind: Kind, identity: str, origin: str, extract: Extract) -> SourceTree:
     """Unpack into the cache and make it a git work tree with the pristine commit tagged ``base``."""
     final = paths().trees / f"{kind}-{identity.partition(':')[2][:12]}"
-    if not (final / ".git").exists():
-        with atomic_dir(final) as work, ui().progress(f"unpacking {kind}"):
-            extract(work)
-            _commit_base(work)
+    with lock(final.with_name(f".{final.name}.lock"), what=f"the tree {final}", wait=900):
+        if not _has_base(final):
+            for leftover in final.parent.glob(f".{final.name}.*/"):  # of an import that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+            with atomic_dir(final) as work, ui().progress(f"unpacking {kind}"):
+                extract(work)
+                tree_version(kind, work)
+                _commit_base(work)
     version = tree_version(kind, final)
     return SourceTree(kind, version, series_of(version), final, identity, origin)
 
@@ -213,82 +240,28 @@ def series_of(version: str) -> str:
 
 
 def _tarball(pin: Pin) -> tuple[str, str, Extract]:
-    archive = _download(pin, pin.url, pin.sha256)
+    name = pin.url.rsplit("/", 1)[-1]
     if not pin.sha256:
-        _verify_signature(pin, archive)
-    digest = pin.sha256 or sha256_file(archive)
-    return f"sha256:{digest}", pin.url.rsplit("/", 1)[-1], lambda work: _untar(archive, work)
-
-
-def mirror(url: str) -> str:
-    """``url``, or the same path below ``$PARAKSM_MIRROR`` if that is set."""
-    base = os.environ.get("PARAKSM_MIRROR")
-    return f"{base.rstrip('/')}/{url.rsplit('/', 1)[-1]}" if base else url
-
-
-def _download(pin: Pin, url: str, sha256: str) -> Path:
-    """Fetch into the cache; a file appears under its name only whole and, with a digest, verified."""
-    import pooch
-    import requests
-
-    name = url.rsplit("/", 1)[-1]
-    target = paths().sources / name
-    if target.exists() and sha256 and sha256_file(target) != sha256:
-        ui().warn(f"{target} is not what its pin says; it is fetched again")
-        target.unlink()
-    with ui().progress(f"downloading {name}"):
-        try:
-            pooch.retrieve(
-                mirror(url),
-                known_hash=f"sha256:{sha256}" if sha256 else None,
-                fname=name,
-                path=paths().sources,
-                downloader=pooch.HTTPDownloader(timeout=(5, 60)),
-            )
-        except ValueError as error:  # pooch's word for a wrong digest; the file was not kept
+        if not (pin.signature and pin.signer):
             raise SourceError(
-                f"{name} is altered or truncated: its SHA-256 is not {sha256}",
-                hint="run the command again; if it stays, the mirror serves another file than the pinned one",
-            ) from error
-        except (requests.RequestException, OSError) as error:
-            raise SourceError(f"{name} cannot be downloaded ({type(error).__name__})") from error
-    return target
-
-
-def _verify_signature(pin: Pin, archive: Path) -> None:
-    """Check a detached signature against the pinned fingerprint; a file that fails is removed."""
-    keyring = Path(os.environ.get("PARAKSM_KEYRING", PROJECT / "kernel" / "keys" / f"{pin.signer}.gpg"))
-    if not keyring.exists():
-        raise SourceError(
-            f"{archive.name} has no pinned digest and no keyring to verify its signature by {pin.signer}",
-            hint=f"gpg --export {pin.signer} > FILE, then set PARAKSM_KEYRING=FILE",
-        )
-    signature = _download(pin, pin.signature, "")
-    content = archive
-    if pin.signed == "uncompressed":
-        content = paths().tmp / archive.stem
-        run(["sh", "-c", 'xz -dc "$1" > "$2"', "sh", archive, content])
-    try:
-        done = run(["gpgv", "--status-fd", "1", "--keyring", keyring, signature, content], check=False)
-    finally:
-        if content is not archive:
-            content.unlink(missing_ok=True)
-    if done.returncode != 0 or f" {pin.signer}" not in done.stdout:
-        archive.unlink(missing_ok=True)
-        signature.unlink(missing_ok=True)
-        raise SourceError(
-            f"{archive.name} is not signed by {pin.signer}: it is altered, truncated or another's",
-            hint="run the command again; if it stays, do not use this mirror",
-        )
+                f"{name} is pinned without digest and signature", hint="add sha256 to its entry in kernel/sources.toml"
+            )
+        keyring_of(pin.signer, name)  # before a hundred megabytes are fetched in vain
+    archive = download(pin.url, pin.sha256)
+    if not pin.sha256:
+        verify_signature(archive, pin.signature, pin.signer, uncompressed=pin.signed == "uncompressed")
+    digest = pin.sha256 or sha256_file(archive)
+    return f"sha256:{digest}", name, lambda work: _untar(archive, work)
 
 
 def _untar(archive: Path, work: Path) -> None:
     try:
         run(["tar", "--extract", "--strip-components=1", "--no-same-owner", "--file", archive, "--directory", work])
     except CommandFailed as error:
+        said = error.completed.stderr.strip().splitlines() or ["tar says nothing"]
         raise SourceError(
-            f"{archive.name} is truncated or not an archive: {error.completed.stderr.strip().splitlines()[-1:]}",
-            hint=f"remove {archive} and run the command again",
+            f"{archive.name} is truncated or not an archive: {said[0]}",
+            hint=f"remove {archive}, or give a whole one",
         ) from error
 
 
@@ -323,34 +296,66 @@ def _debian_source(pin: Pin) -> tuple[str, str, Extract]:
 
 
 def _from_user(kind: Kind, source: str) -> SourceTree:
-    location, _, revision = source.partition("@")
-    path = Path(location).expanduser().absolute()
-    if revision:
-        return _from_git(kind, path, revision)
+    path = Path(source).expanduser().absolute()
     if path.is_dir():
         tree_version(kind, path)
         if (path / ".git").exists():
-            return _from_git(kind, path, "HEAD")
+            return _from_git(kind, path, "")
         identity = f"dir:{_directory_digest(path)}"
         return _import(kind, identity, f"directory {path}", lambda work: _copy(path, work))
     if path.is_file():
         return _import(kind, f"sha256:{sha256_file(path)}", f"archive {path.name}", lambda work: _untar(path, work))
+    location, _, revision = source.rpartition("@")
+    repository = Path(location).expanduser().absolute()
+    if revision and location and repository.is_dir():
+        return _from_git(kind, repository, revision)
     raise UsageError(
         f"--source {source}: no such directory or file", hint="give a directory, an archive or REPOSITORY@REVISION"
     )
 
 
 def _from_git(kind: Kind, repository: Path, revision: str) -> SourceTree:
-    try:
-        tree_id = git(repository, "rev-parse", "--verify", f"{revision}^{{tree}}")
-    except CommandFailed as error:
-        raise UsageError(f"{repository} has no revision {revision}", hint=f"git -C {repository} tag --list") from error
+    """Import a revision; without one, the work tree as it is, with every edit that git does not ignore.
 
-    def extract(work: Path) -> None:
-        run(["sh", "-c", 'git -C "$1" archive "$2" | tar -x -C "$3"', "sh", repository, tree_id, work])
+    Index and new objects go to a directory of ours, so nothing is written to the user's repository.
+    """
+    with tempfile.TemporaryDirectory(prefix="import-", dir=paths().tmp) as folder:
+        env = {"GIT_INDEX_FILE": f"{folder}/index"}
 
-    tree = _import(kind, f"tree:{tree_id}", f"git {repository.name}@{revision}", extract)
-    return replace(tree, origin=f"git {repository.name}@{revision}")
+        def ask(*words: str) -> str:
+            return git(repository, "-c", "safe.directory=*", "-c", "core.fsmonitor=false", *words, env=env)
+
+        try:
+            if revision:
+                tree_id = ask("rev-parse", "--verify", f"{revision}^{{tree}}")
+            else:
+                ours = Path(folder) / "objects"
+                ours.mkdir()
+                store = ask("rev-parse", "--path-format=absolute", "--git-path", "objects")
+                used = Path(ask("rev-parse", "--path-format=absolute", "--git-dir")) / "index"
+                if used.exists():
+                    shutil.copyfile(used, env["GIT_INDEX_FILE"])  # spares hashing what did not change
+                env |= {"GIT_OBJECT_DIRECTORY": str(ours), "GIT_ALTERNATE_OBJECT_DIRECTORIES": store}
+                ask("add", "--all")
+                tree_id = ask("write-tree")
+        except CommandFailed as error:
+            raise UsageError(
+                f"{repository} has no revision {revision or 'to import'}: {error.completed.stderr.strip()}",
+                hint=f"git -C {repository} tag --list",
+            ) from error
+
+        def extract(work: Path) -> None:
+            try:
+                ask("read-tree", tree_id)
+                ask("checkout-index", "--all", f"--prefix={work}/")
+            except CommandFailed as error:
+                said = error.completed.stderr.strip().splitlines()[:1]
+                raise SourceError(
+                    f"{repository} lacks files of {revision or 'its work tree'}: {' '.join(said)}",
+                    hint="fetch the whole repository, or give a directory",
+                ) from error
+
+        return _import(kind, f"tree:{tree_id}", f"git {repository.name}@{revision or 'work tree'}", extract)
 
 
 def _directory_digest(path: Path) -> str:
@@ -367,4 +372,5 @@ def _directory_digest(path: Path) -> str:
 
 
 def _copy(source: Path, work: Path) -> None:
-    run(["cp", "--archive", "--reflink=auto", f"{source}/.", work])
+    run(["cp", "--recursive", "--no-dereference", "--preserve=mode,timestamps", "--reflink=auto", f"{source}/.", work])
+    run(["chmod", "--recursive", "u+w", work])
