@@ -117,5 +117,6 @@ def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
     if any(row.state == "pending" for row in rows):
         notes.append("pending: the key is known once kernel, QEMU and image are built (or the target is reached)")
     notes += [f"not built yet: {label} ({reason})" for label, reason in made.absent]
-    title = f"{made.spec.id}: {made.spec.title} (profile {made.profile}, preset {made.preset}, {made.seeds} seed{'s' if made.seeds > 1 else ''})"
+    seeds = f"{made.seeds} seed" + ("s" if made.seeds > 1 else "")
+    title = f"{made.spec.id}: {made.spec.title} (profile {made.profile}, preset {made.preset}, {seeds})"
     show(Table(title, ("key", "cell", "state", "time", "estimate from"), lines, tuple(notes)))

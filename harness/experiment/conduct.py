@@ -104,8 +104,10 @@ def _ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
         yield artefacts.of_host(host, programs), Remote(host, programs, deadline=CELL_DEADLINE)
 
 
-def conduct(request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None) -> Outcome:
-    """Build what is needed, run the missing cells, write the report.
+def perform(
+    request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None
+) -> tuple[Plan, list[Failure]]:
+    """Build what is needed and run the missing cells; the plan and the cells without a result are returned.
 
     ``executor`` and ``parts`` replace the real ground; tests use them.
 
@@ -125,7 +127,12 @@ def conduct(request: Request, executor: Executor | None = None, parts: artefacts
         if todo:
             wall = sum(row.seconds for row in todo) / min(jobs, len(todo))
             ui().step(f"{made.spec.id}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")
-        failures = cells.run(made, found, store(), executor, jobs)
+        return made, cells.run(made, found, store(), executor, jobs)
+
+
+def conduct(request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None) -> Outcome:
+    """Run what is missing (see :func:`perform`), then write the report."""
+    made, failures = perform(request, executor, parts)
     where = request.out or paths().results / folder(made, request.target)
     return Outcome(_report(made, where), tuple(failures))
 

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Specs, plans and cells, with a fleet that answers in the guest program's format without running."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.config import PROJECT, paths
+from harness.errors import EnvironmentProblem, Interrupted, UsageError
+from harness.experiment import artefacts, conduct, plan, spec
+from harness.experiment.artefacts import Artefacts
+from harness.experiment.cells import Failure
+from tests.fake_fleet import ARTEFACTS, FakeExecutor, result
+
+
+def request(**change: object) -> conduct.Request:
+    """fig12 in the smallest profile."""
+    return dataclasses.replace(conduct.Request("fig12", profile="unit"), **change)  # type: ignore[arg-type]
+
+
+def run(executor: FakeExecutor | None = None, parts: Artefacts = ARTEFACTS, **change: object) -> conduct.Outcome:
+    """Conduct it with a fake fleet."""
+    return conduct.conduct(request(**change), executor or FakeExecutor(), parts)
+
+
+def cells(executor: FakeExecutor | None = None, parts: Artefacts = ARTEFACTS, **change: object) -> list[Failure]:
+    """Only its cells, without a report."""
+    return conduct.perform(request(**change), executor or FakeExecutor(), parts)[1]
+
+
+def index() -> bytes:
+    """The index of the store."""
+    return (paths().results / "index.json").read_bytes()
+
+
+# --- specs --------------------------------------------------------------------------------------------
+
+
+def test_every_spec_that_comes_with_the_harness_loads() -> None:
+    assert {"fig12", "fig13"} <= set(spec.names())
+    for name in spec.names():
+        assert spec.load(name).id == name
+
+
+def test_the_figure_has_the_papers_order_and_nine_bars() -> None:
+    fig12 = spec.load("fig12")
+    assert fig12.axes.system == ("no-ksm", "cpu-ksm", "dsa-ksm", "styx", "para-ksmc")
+    assert len(fig12.axes.workload) == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"cpu-ksm"', '"gpu-ksm"', "gpu-ksm"),
+        ('"liblinear"', '"doom"', "doom"),
+        ('preset = "paper"', 'preset = "mine"', "mine"),
+        ('baseline = "no-ksm"', 'baseline = "styx2"', "baseline"),
+        ("seeds = 1", "seeds = 0", "axes.seeds"),
+        ("schema = 1", "schema = 2", "schema"),
+        ('kind = "degradation"', 'kind = "pie"', "kind"),
+        ("schema = 1", "schema = 1\ncolour = 3", "colour"),
+        ("schema = 1", "schema = ", "not TOML"),
+    ],
+)
+def test_a_mistake_in_a_spec_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (spec.SPECS / "fig12.toml").read_text()
+    assert old in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UsageError, match=said):
+        spec.load(str(path))
+
+
+def test_an_unknown_experiment_lists_the_known() -> None:
+    with pytest.raises(UsageError) as caught:
+        spec.load("fig99")
+    assert "fig12" in str(caught.value.hint)
+
+
+def test_unequal_treatment_needs_the_specs_leave(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((spec.SPECS / "fig12.toml").read_text().replace('unequal = ["artifact"]', "unequal = []"))
+    with pytest.raises(UsageError, match="offered load, scheduling, scan rhythm"):
+        spec.load(str(path)).knobs("artifact")
+    assert spec.load(str(path)).knobs("paper")
+    assert spec.load("fig12").knobs("artifact")
+
+
+@pytest.mark.parametrize("preset", ["paper", "fair"])
+def test_paper_and_fair_treat_all_systems_alike(preset: str) -> None:
+    assert spec.inequality(spec.presets()[preset]) == []
+
+
+# --- plans --------------------------------------------------------------------------------------------
+
+
+def test_a_plan_has_a_cell_for_what_exists_and_a_reason_for_the_rest() -> None:
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", seeds=2)
+    assert [(cell.system, cell.seed) for cell in made.cells] == [
+        ("no-ksm", 1), ("cpu-ksm", 1), ("no-ksm", 2), ("cpu-ksm", 2),
+    ]  # fmt: skip
+    assert len(made.absent) == 3 + 8
+    assert all(reason for _, reason in made.absent)
+
+
+def test_systems_differ_in_nothing_but_the_system() -> None:
+    one, two = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit").cells
+    assert one.fleet.model_copy(update={"system": "cpu-ksm"}) == two.fleet
+    assert one.machine == two.machine
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_naps_are_doubled_in_virtual_time_only(virtual: bool) -> None:
+    cell = plan.make(spec.load("fig12"), ARTEFACTS, profile="laptop", virtual=virtual).cells[1]
+    assert (cell.fleet.pages_to_scan, cell.fleet.sleep_millisecs) == (2048, 40 if virtual else 20)
+
+
+def test_a_small_profile_keeps_the_pace_of_the_preset() -> None:
+    small = plan.make(spec.load("fig12"), ARTEFACTS, profile="ci").cells[1].fleet
+    assert small.pages_to_scan / small.sleep_millisecs == pytest.approx(2048 / 40)
+
+
+def test_figures_share_cells() -> None:
+    fig12 = {cell.key for cell in plan.make(spec.load("fig12"), ARTEFACTS, profile="unit").cells}
+    fig13 = {cell.key for cell in plan.make(spec.load("fig13"), ARTEFACTS, profile="unit").cells}
+    assert fig13 < fig12
+
+
+def test_every_input_changes_the_key() -> None:
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit").cells[1]
+    other_kernel = Artefacts(ARTEFACTS.target, "measured", {**ARTEFACTS.inputs, "kernel": {"digest": "ab"}})
+    variants = [
+        dataclasses.replace(made, artefacts=other_kernel),
+        dataclasses.replace(made, text=made.text.replace("window_ms", "window_ms 1")),
+        dataclasses.replace(made, machine={**made.machine, "memory_mib": 7}),
+        dataclasses.replace(made, seed=9),
+        dataclasses.replace(made, artefacts=dataclasses.replace(ARTEFACTS, target="ssh://root@h:22")),
+    ]
+    keys = [made.key, *(variant.key for variant in variants)]
+    assert len(set(keys)) == len(keys)
+    assert plan.make(spec.load("fig12"), ARTEFACTS, profile="unit").cells[1].key == made.key
+
+
+def test_the_machines_command_line_in_the_key_has_no_path_of_this_computer() -> None:
+    cell = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit").cells[0]
+    assert "-icount" in cell.machine["argv"]
+    assert str(Path.home()) not in json.dumps(cell.inputs)
+
+
+def test_a_preview_builds_nothing_and_says_so() -> None:
+    made, rows = conduct.preview(request())
+    assert [row.state for row in rows] == ["pending", "pending"]
+    assert all(row.seconds > 0 and row.source == "profile unit" for row in rows)
+    assert not paths().results.exists()
+    assert not any(paths().cache.glob("builds/*"))
+    assert made.spec.id == "fig12"
+
+
+@pytest.mark.parametrize(
+    "change", [{"profile": "huge"}, {"preset": "mine"}, {"name": "fig1"}], ids=lambda change: next(iter(change))
+)
+def test_a_wrong_request_is_told_before_anything_is_built(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        conduct.conduct(request(**change))
+
+
+def test_estimates_come_from_earlier_cells_once_there_are_any() -> None:
+    cells(FakeExecutor(seconds=0.3))
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", seeds=2)
+    rows = plan.rows(made, conduct.store(), 77.0)
+    assert [row.state for row in rows] == ["done", "done", "missing", "missing"]
+    assert rows[2].source == "median of 1 earlier"
+    assert 0.2 < rows[2].seconds < 5
+
+
+def test_what_was_built_is_recalled_until_something_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built = [tmp_path / name for name in ("bzImage", "qemu", "image")]
+    for path in built:
+        path.write_text("x")
+    (tmp_path / "tree").mkdir()
+    memo = artefacts._memo(None, None)
+    memo.parent.mkdir(parents=True)
+    monkeypatch.setattr(artefacts, "_witness", lambda trees: "now")
+    data = {
+        "witness": "now", "trees": [str(tmp_path / "tree")], "files": list(map(str, built)), "inputs": {"kernel": {}},
+    }  # fmt: skip
+    memo.write_text(json.dumps(data))
+    assert artefacts.recall(None, None) == Artefacts("emulated", "measured", {"kernel": {}})
+    assert artefacts.recall("6.2", None) is None
+    assert artefacts.recall(None, "/my/tree") is None
+    built[0].unlink()
+    assert artefacts.recall(None, None) is None
+    built[0].write_text("x")
+    monkeypatch.setattr(artefacts, "_witness", lambda trees: "later")
+    assert artefacts.recall(None, None) is None
+
+
+# --- cells --------------------------------------------------------------------------------------------
+
+
+def test_from_spec_to_files() -> None:
+    outcome = run(seeds=2)
+    assert outcome.failures == ()
+    bar = next(b for b in outcome.report.values["bars"] if b["system"] == "cpu-ksm" and b["workload"] == "liblinear")
+    assert bar["degradation"]["value"] == pytest.approx(2.0, rel=1e-6)
+    assert bar["ksmd_utilisation"]["value"] == pytest.approx(0.4, rel=1e-3)
+    assert all(path.stat().st_size for path in outcome.report.files)
+
+
+def test_a_run_directory_holds_what_explains_the_number() -> None:
+    cells()
+    record = conduct.store().records()[0]
+    names = {path.name for path in record.path.iterdir()}
+    assert names == {
+        "manifest.json", "host.json", "plan.txt", "results.raw", "samples.csv", "console.log", "qemu.argv",
+    }  # fmt: skip
+    manifest = json.loads((record.path / "manifest.json").read_text())
+    assert manifest["inputs"]["plan"] == (record.path / "plan.txt").read_text()
+    assert set(manifest["files"]) == {"plan.txt", "results.raw", "samples.csv"}
+    assert f"{record.path}/results.bin" in (record.path / "qemu.argv").read_text()
+
+
+def test_done_cells_are_not_run_again_and_give_the_same_bytes() -> None:
+    first = run()
+    before = {path: path.read_bytes() for path in first.report.files}
+    again = FakeExecutor()
+    second = run(again)
+    assert again.ran == []
+    assert {path: path.read_bytes() for path in second.report.files} == before
+
+
+def test_more_seeds_run_only_the_new_ones() -> None:
+    cells()
+    more = FakeExecutor()
+    cells(more, seeds=3)
+    assert sorted(more.ran) == [("cpu-ksm", 2), ("cpu-ksm", 3), ("no-ksm", 2), ("no-ksm", 3)]
+
+
+def test_another_kernel_means_other_cells() -> None:
+    cells()
+    fresh = FakeExecutor()
+    cells(fresh, parts=Artefacts("emulated", "measured", {"kernel": {"version": "6.2", "digest": "cc"}}))
+    assert len(fresh.ran) == 2
+    assert len(conduct.store().records()) == 4
+
+
+@pytest.mark.parametrize(("jobs", "parallel", "most"), [(1, True, 1), (2, True, 2)])
+def test_cells_run_side_by_side_as_told(jobs: int, parallel: bool, most: int) -> None:
+    executor = FakeExecutor(seconds=0.2, parallel=parallel)
+    cells(executor, seeds=2, jobs=jobs)
+    assert executor.most == most
+
+
+def test_a_host_runs_one_cell_at_a_time() -> None:
+    executor = FakeExecutor(seconds=0.05, parallel=False)
+    cells(executor, seeds=2)
+    assert executor.most == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"extra_pages": 10_000}, "the contents allow"),
+        ({"lost_vms": 1}, "3 of 4 VMs"),
+        ({"bad_pages": 2}, "bad_pages_merged"),
+    ],
+)
+def test_a_violated_oracle_is_a_failed_cell_and_never_a_number(change: dict[str, int], said: str) -> None:
+    outcome = run(FakeExecutor(change=change))
+    assert outcome.failures
+    assert said in outcome.failures[0].reason
+    bars = [b for b in outcome.report.values["bars"] if b["status"] == "failed"]
+    assert bars
+    assert all(b["degradation"] is None for b in bars)
+    for record in conduct.store().records():
+        if record.outcome == "failed":
+            assert record.metrics == {}
+            assert (record.path / "results.raw").exists()
+
+
+def test_a_truncated_result_is_a_failed_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = FakeExecutor()
+    monkeypatch.setattr(executor, "execute", lambda cell, work: result(cell.fleet)[:-40])
+    failures = cells(executor)
+    assert len(failures) == 2
+    assert "truncated" in failures[0].reason
+
+
+def test_a_failed_cell_is_tried_again() -> None:
+    cells(FakeExecutor(change={"bad_pages": 1}))
+    assert {record.outcome for record in conduct.store().records()} == {"failed"}
+    good = FakeExecutor()
+    assert cells(good) == []
+    assert len(good.ran) == 2
+    assert {record.outcome for record in conduct.store().records()} == {"ok"}
+
+
+def test_a_missing_tool_ends_the_run_and_keeps_what_is_done() -> None:
+    executor = FakeExecutor()
+
+    def before(cell: object) -> None:
+        if len(executor.ran) == 2:
+            raise EnvironmentProblem("no space left")
+
+    executor.before = before
+    with pytest.raises(EnvironmentProblem):
+        cells(executor, jobs=1)
+    assert len(conduct.store().records()) == 1
+    assert [path.name for path in conduct.store().runs.iterdir() if path.name.startswith(".")] == []
+
+
+def test_two_runs_at_once_share_the_work() -> None:
+    executors = [FakeExecutor(seconds=0.1), FakeExecutor(seconds=0.1)]
+    failures: list[BaseException] = []
+
+    def go(executor: FakeExecutor) -> None:
+        try:
+            cells(executor, seeds=2, jobs=2)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=go, args=(executor,)) for executor in executors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sum(len(executor.ran) for executor in executors) == 4
+
+
+# --- interrupting -------------------------------------------------------------------------------------
+
+
+def _child(tmp_path: Path, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.fake_fleet"],
+        cwd=PROJECT,
+        env={**os.environ, "PARAKSM_RESULTS": str(tmp_path / "results"), **environment},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_killed_at_any_cell_and_run_again_the_index_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _child(tmp_path / "whole").wait(60) == 0
+    whole = (tmp_path / "whole" / "results" / "index.json").read_bytes()
+    at = random.randrange(1, 7)
+    print(f"killed at cell {at}")
+    assert _child(tmp_path / "cut", FAKE_DIE_AT=str(at)).wait(60) == -signal.SIGKILL
+    runs = tmp_path / "cut" / "results" / "runs"
+    assert len([path for path in runs.iterdir() if not path.name.startswith(".")]) == at - 1
+    assert any(path.name.startswith(".") for path in runs.iterdir())
+    assert _child(tmp_path / "cut").wait(60) == 0
+    assert (tmp_path / "cut" / "results" / "index.json").read_bytes() == whole
+    assert not any(path.name.startswith(".") for path in runs.iterdir())
+
+
+def test_ctrl_c_keeps_finished_cells_and_leaves_no_half_of_one(tmp_path: Path) -> None:
+    child = _child(tmp_path, FAKE_HANG="1")
+    runs = tmp_path / "results" / "runs"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (
+        runs.is_dir() and any(path.name.startswith(".") for path in runs.iterdir()) and any(runs.glob("[0-9a-f]*"))
+    ):
+        time.sleep(0.05)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) != 0
+    names = [path.name for path in runs.iterdir()]
+    assert len(names) == 1
+    assert not names[0].startswith(".")
+    assert len(json.loads((tmp_path / "results" / "index.json").read_text())["runs"]) == 1
+
+
+def test_ctrl_c_is_told_with_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = FakeExecutor(seconds=30)
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Interrupted, match="finished cells are kept"):
+        cells(executor)
+    assert list(conduct.store().runs.iterdir()) == []
+
+
+# --- redrawing ----------------------------------------------------------------------------------------
+
+
+def test_a_report_is_redrawn_from_the_store_alone() -> None:
+    outcome = run()
+    before = [path.read_bytes() for path in outcome.report.files]
+    for path in outcome.report.files:
+        path.unlink()
+    again = conduct.redraw(outcome.report.files[0].parent)
+    assert [path.read_bytes() for path in again.files] == before
+
+
+def test_there_is_nothing_to_redraw(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no report there"):
+        conduct.redraw(tmp_path)
+
+
+def test_reports_of_other_sizes_lie_beside_each_other() -> None:
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", preset="fair")
+    assert conduct.folder(made, None) == "fig12-unit-fair"
+    assert conduct.folder(made, "ssh://root@h:22") == "fig12-unit-fair-root-h-22"
+    assert conduct.folder(plan.make(spec.load("fig12"), ARTEFACTS), None) == "fig12"
