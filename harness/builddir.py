@@ -37,11 +37,13 @@ def cpus() -> int:
 
 
 def ccache_environment() -> dict[str, str]:
-    """What makes equal compilations hit, whatever directory they run in."""
-    cache = paths()
+    """What makes equal compilations of one tree hit, whatever directory they run in.
+
+    No CCACHE_BASEDIR: it hands the compiler relative names, which Linux's own ``-fmacro-prefix-map`` of the
+    tree's absolute name then misses, and the tree's place would be in the kernel.
+    """
     return {
-        "CCACHE_DIR": str(cache.ccache),
-        "CCACHE_BASEDIR": str(cache.cache),
+        "CCACHE_DIR": str(paths().ccache),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_MAXSIZE": os.environ.get("CCACHE_MAXSIZE", "5G"),
         "CCACHE_COMPILERCHECK": "%compiler% -v",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import kconfig, packages
-from harness.builddir import BuildDir, Published, cpus, toolchain
+from harness.builddir import BuildDir, Published, ccache_environment, cpus, toolchain
 from harness.config import PROJECT, atomic_write, need_disk, paths, sha256_json
 from harness.errors import BuildError, UsageError
 from harness.patches import AppliedSeries
@@ -119,7 +119,7 @@ def build(
         "dirty": applied.dirty_digest,
         "requests": hashlib.sha256(kconfig.render(requests).encode()).hexdigest(),
         "toolchain": toolchain(),
-        "stamps": sha256_json(_FIXED),
+        "stamps": sha256_json([_FIXED, sorted(ccache_environment())]),
     }
     with directory.session():
         result = directory.published(inputs)
