@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ struct fleet {
 	struct vm_answer app;		/* of VM 1's training */
 	bool app_done;
 	uint64_t app_end_ns;		/* since the window opened */
+	long passes_before;		/* ksmd may have run on this host before us */
 	uint64_t ksmd_at_start, ksmd_at_app_end, ksmd_at_end, window_ns;
 	long weight;			/* as read back; -1: none */
 };
@@ -110,24 +112,42 @@ static void sleep_until(uint64_t when)
 		;
 }
 
-/* Let ksmd run without pause until it has finished so many passes. */
+/* Woken at once, or whenever the scheduler finds it fair: ksmd would begin another pass meanwhile, and merge. */
+static void hurry(bool yes)
+{
+	struct sched_param param = { .sched_priority = yes ? 1 : 0 };
+
+	if (sched_setscheduler(0, yes ? SCHED_FIFO : SCHED_OTHER, &param))
+		fprintf(stderr, "fleet: scheduling class: %m\n");
+}
+
+/* Let ksmd run without pause until it has finished so many passes; without samples, stop as soon as it has. */
 static bool scan_flat_out(struct fleet *f, long passes, uint64_t start)
 {
 	uint64_t give_up = now_ns() + PATIENCE_NS, next = now_ns();
+	uint64_t period = start ? (uint64_t)f->plan.sample_ms * 1000000ULL : 200000ULL;
+	bool done = false;
 
-	if (!ksm_write("sleep_millisecs", 0) || !ksm_write("pages_to_scan", 256) || !ksm_write("run", 1))
+	/* a wake-up is not interrupted: small ones where the end matters */
+	if (!ksm_write("sleep_millisecs", 0) || !ksm_write("pages_to_scan", start ? 256 : 16))
 		return false;
-	while (ksm_read("full_scans") < passes) {
-		next += (uint64_t)f->plan.sample_ms * 1000000ULL;
+	hurry(!start);
+	if (!ksm_write("run", 1))
+		goto out;
+	while (ksm_read("full_scans") - f->passes_before < passes) {
+		next += period;
 		sleep_until(next);
 		if (start)
 			sampler_take(start, f->ksmd, f->vm[0].pid);
 		if (now_ns() > give_up) {
 			fprintf(stderr, "fleet: ksmd did not finish %ld passes\n", passes);
-			return false;
+			goto out;
 		}
 	}
-	return ksm_write("run", 0);
+	done = ksm_write("run", 0);
+out:
+	hurry(false);
+	return done;
 }
 
 static bool set_knobs(const struct fleet *f)
@@ -319,6 +339,7 @@ static bool measure(struct fleet *f, FILE *out)
 
 	if (!ksm_open() || !prepare_ksm(f) || !load(f))
 		return false;
+	f->passes_before = ksm_read("full_scans");
 	f->ksmd = ksmd_pid();
 	if (f->ksmd < 0 || !weigh_vm1(f) || !sampler_init(200000))
 		return false;
