@@ -37,7 +37,7 @@ def result(plan: fleet.FleetPlan, **change: int) -> bytes:
     )
     rows = []
     for step in range(11):
-        sharing = best * step // 10 + (values["extra_pages"] if step == 10 else 0)
+        sharing = best * step // 10 + (values["extra_pages"] if ksm and step == 10 else 0)
         t = values["app_ns"] * step // 10
         rows.append(
             [t, ksmd * step // 10, t - ksmd * step // 10, sharing and 1, sharing, 0, 0, step, 0, 0, int(ksm), 9]

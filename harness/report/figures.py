@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,14 @@ def _save(figure: Any, base: Path) -> list[Path]:
 
 
 def _stamp(figure: Any, stamps: tuple[str, ...], width: int) -> None:
-    figure.supxlabel("\n".join(textwrap.wrap(" · ".join(stamps), width)), fontsize=7.5, color=_QUIET, x=0.01, ha="left")
+    """Write the stamps below the axes, broken between them only."""
+    lines: list[str] = []
+    for stamp in stamps:
+        if lines and len(lines[-1]) + len(stamp) + 3 <= width:
+            lines[-1] += f" · {stamp}"
+        else:
+            lines.append(stamp)
+    figure.supxlabel("\n".join(lines), fontsize=7.5, color=_QUIET, x=0.01, ha="left")
 
 
 def draw_degradation(result: Degradation, base: Path) -> list[Path]:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real kernel's ksmd: the figures from sealed machines, the same numbers twice, and a guest as a host over ssh."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.config import paths
+from harness.errors import HostError
+from harness.experiment import artefacts, conduct
+from harness.host import Host
+from harness.images import Image
+from harness.kbuild import KernelBuild
+from harness.machine import Machine, MachineSpec, free_port
+from harness.qbuild import QemuBuild
+from harness.ssh import Access, grant
+
+pytestmark = pytest.mark.boot
+
+KSM = "/sys/kernel/mm/ksm"
+
+
+@pytest.fixture
+def server(
+    qemu_build: QemuBuild, kernel_build: KernelBuild, functional_image: Image, tmp_path: Path
+) -> Iterator[Access]:
+    """A booted guest that stands for a server."""
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    access = grant(folder, free_port())
+    spec = MachineSpec(
+        qemu_build, kernel_build, functional_image, "functional", 512, fw_cfg=access.fw_cfg, ssh_port=access.port
+    )
+    with Machine(spec, folder / "run") as machine:
+        machine.start(timeout=120)
+        yield access
+
+
+def manifests() -> dict[str, bytes]:
+    """Manifest of every run by directory."""
+    return {path.parent.name: path.read_bytes() for path in paths().results.glob("runs/*/manifest.json")}
+
+
+def test_fig12_from_a_sealed_machine_and_the_same_bytes_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, measured_image: Image
+) -> None:
+    request = conduct.Request("fig12", profile="unit")
+    first = conduct.conduct(request)
+    assert first.failures == ()
+    bar = next(b for b in first.report.values["bars"] if (b["system"], b["workload"]) == ("cpu-ksm", "liblinear"))
+    # ksmd took some of the core, so VM 1 took longer, and by no less than that share
+    assert 0 < bar["ksmd_utilisation"]["value"] < 1
+    assert bar["degradation"]["value"] > 1
+    assert bar["degradation"]["value"] >= 0.98 * bar["time_share_bound"]
+    _, rows = conduct.preview(request)
+    assert [row.state for row in rows] == ["done", "done"]
+    assert artefacts.recall(None, None) is not None
+    before = manifests()
+    monkeypatch.setenv("PARAKSM_RESULTS", str(tmp_path / "again"))
+    assert conduct.perform(request)[1] == []
+    assert manifests() == before
+    assert len(before) == 2
+
+
+def test_fig13_runs_on_a_guest_as_on_a_server(server: Access) -> None:
+    request = conduct.Request(
+        "fig13", profile="unit", target=server.url, identity=server.identity, known_hosts=server.known_hosts
+    )
+    with Host.connect(server.url, server.identity, server.known_hosts) as host:
+        read = ["sh", "-c", f"cd {KSM} && cat run pages_to_scan sleep_millisecs max_page_sharing use_zero_pages"]
+        host.run(["sh", "-c", f"echo 123 > {KSM}/pages_to_scan"])
+        before = host.run(read).stdout
+        outcome = conduct.conduct(request)
+        assert host.run(read).stdout == before
+        assert host.run(["sh", "-c", f"cat {KSM}/pages_shared; ls /tmp"]).stdout.split() == ["0"]
+        assert "fleet" not in host.run(["sh", "-c", "cat /proc/[0-9]*/comm"]).stdout.split()
+    assert outcome.failures == ()
+    assert any(f"wall-clock time of {server.url}" in stamp for stamp in outcome.report.values["stamps"])
+    curve = outcome.report.values["curves"][0]
+    assert (curve["system"], curve["status"]) == ("cpu-ksm", "result")
+    manifest = json.loads(next(iter(manifests().values())))
+    assert manifest["cell"]["target"] == server.url
+    assert manifest["cell"]["mode"] == "functional"
+    assert manifest["inputs"]["programs"]["fleet"]
+    # the same cells and store: a second time nothing is run
+    assert conduct.perform(request)[1] == []
+    assert len(manifests()) == 1
+
+
+def test_a_wrong_host_key_stops_before_anything_is_sent(server: Access) -> None:
+    server.known_hosts.write_text("")
+    with pytest.raises(HostError, match="host key is not known"):
+        conduct.perform(
+            conduct.Request(
+                "fig13", profile="unit", target=server.url, identity=server.identity, known_hosts=server.known_hosts
+            )
+        )
+    assert manifests() == {}
