@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Plans, the oracle against a page-by-page account, the C code's pages, results and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from harness import fleet
+from harness.config import PROJECT
+from harness.errors import FleetError, UsageError
+from harness.fleet import FleetPlan
+from harness.run import run
+from tests import fleet_twin
+
+SOURCES = PROJECT / "vm-images" / "src" / "fleet"
+RECORDED = PROJECT / "tests" / "data" / "fleet" / "converge.result"
+"""From a real ksmd, Linux 6.1 with our counters: 8 VMs, 4 passes."""
+
+
+def plan(**change: Any) -> FleetPlan:
+    """A small fleet at rest."""
+    values: dict[str, Any] = {
+        "workload": "none", "vms": 8, "pages_shared_all": 100, "pages_shared_some": 50, "shared_group": 4,
+        "pages_zero": 20, "pages_unique": 60, "pages_volatile": 0, "volatile_period_ms": 100, "dataset_rows": 0,
+        "prescan_passes": 0, "converge_passes": 4, "sleep_millisecs": 20,
+    }  # fmt: skip
+    return fleet.plan_from(values | change)
+
+
+# --- plans
+
+
+def test_the_plan_file_has_the_keys_that_the_guest_program_knows() -> None:
+    source = (SOURCES / "plan.c").read_text()
+    table = source[source.index("keys[] = {") : source.index("#define KEYS")]
+    known = {part.split(")")[0] for part in table.split("KEY(")[1:]} | {"dataset"}
+    first, *lines = plan().render().splitlines()
+    assert f'"{first}\\n"' in source
+    assert {line.split()[0] for line in lines} == known
+    assert len(lines) == len(known)
+    assert all(len(line.split()) == 2 for line in lines)
+
+
+def test_golden_plan() -> None:
+    assert plan(system="cpu-ksm", seed=7).render() == (
+        "paraksm-fleet-plan 1\nseed 7\nvms 8\npages_shared_all 100\npages_shared_some 50\nshared_group 4\n"
+        "pages_zero 20\npages_unique 60\npages_volatile 0\nvolatile_period_ms 100\ndataset_rows 0\ntrain 0\n"
+        "solver 12\nrepeats 1\nksm 1\npages_to_scan 2048\nsleep_millisecs 20\nmax_page_sharing 256\n"
+        "use_zero_pages 0\nmerge_across_nodes 1\nksmd_nice 5\nvm_weight 3\nprescan_passes 0\nconverge_passes 4\n"
+        "window_ms 0\nsample_ms 10\ndataset -\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"vms": 0}, "vms"),
+        ({"vms": "8"}, "vms"),
+        ({"vms": 2**16}, "vms"),
+        ({"pages_zero": -1}, "pages_zero"),
+        ({"pages_unique": 2**24}, "pages_unique"),
+        ({"solver": 5}, "solver"),
+        ({"colour": 1}, "colour"),
+        ({"backend": "nested"}, "backend"),
+        ({"system": "dsa-ksm"}, "system"),
+        ({"ksmd_nice": 20}, "ksmd_nice"),
+        ({"max_page_sharing": 1}, "max_page_sharing"),
+        ({"pages_to_scan": 0}, "pages_to_scan"),
+        ({"dataset": "two words"}, "blanks"),
+        ({"dataset": "x" * 256}, "255"),
+        ({"system": "no-ksm"}, "converges"),
+        ({"converge_passes": 0}, "nothing to wait for"),
+        ({"workload": "liblinear", "converge_passes": 0}, "dataset_rows"),
+    ],
+)
+def test_impossible_plans_are_refused_by_name(change: dict[str, Any], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        plan(**change)
+
+
+def test_profiles_are_plans_and_grow() -> None:
+    sizes = [fleet.profile(name).vms * fleet.profile(name).pages_per_vm for name in fleet.profiles()]
+    assert fleet.profiles() == ["unit", "ci", "laptop"]
+    assert sizes == sorted(sizes)
+    assert fleet.profile("laptop").vms == 40
+    for name in fleet.profiles():
+        found = fleet.profile(name)
+        wakeups = found.window_ms / (found.sleep_millisecs + found.pages_to_scan * 25e-3)
+        assert wakeups >= 10, f"{name}: ksmd wakes {wakeups:.1f} times at 25,000 instructions a page"
+        assert fleet.stated_seconds(name) > 0
+        assert fleet.describe(name)
+    with pytest.raises(UsageError, match="huge"):
+        fleet.profile("huge")
+
+
+# --- oracle
+
+
+def test_golden_oracle() -> None:
+    assert fleet.expect(plan()) == fleet.Expectation(
+        pages=1840,
+        distinct=100 + 2 * 50 + 8 * 60 + 1,
+        pages_shared=201,
+        pages_sharing=1159,
+        pages_unshared=480,
+        zero_saved=0,
+        stable_node_chains=0,
+        stable_node_dups=0,
+    )
+
+
+def test_zero_pages_of_the_kernel_are_no_ksm_pages() -> None:
+    mine, kernels = fleet.expect(plan()), fleet.expect(plan(use_zero_pages=True))
+    assert (kernels.pages_shared, kernels.pages_sharing) == (200, 1000)
+    assert kernels.zero_saved == 160
+    assert mine.saving_share == pytest.approx(1159 / 1840)
+    assert kernels.saving_share == pytest.approx(1160 / 1840)
+
+
+PLANS = st.builds(
+    plan,
+    vms=st.integers(1, 9),
+    pages_shared_all=st.integers(0, 5),
+    pages_shared_some=st.integers(0, 5),
+    shared_group=st.integers(1, 12),
+    pages_zero=st.integers(0, 6),
+    pages_unique=st.integers(0, 4),
+    pages_volatile=st.integers(0, 3),
+    dataset_rows=st.integers(0, 40),
+    max_page_sharing=st.integers(2, 9),
+    use_zero_pages=st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PLANS)
+def test_the_oracle_counts_what_merging_by_hand_gives(some: FleetPlan) -> None:
+    oracle, by_hand = fleet.expect(some), fleet_twin.merge(some)
+    assert {name: getattr(oracle, name) for name in by_hand} == by_hand
+    assert oracle.pages == sum(1 for _ in fleet_twin.contents(some))
+    total = oracle.pages_shared + oracle.pages_sharing + oracle.pages_unshared + oracle.zero_saved
+    assert total == oracle.pages
+
+
+# --- the C code
+
+DRIVER = r"""
+#include <stdlib.h>
+#include <string.h>
+#include "fleet.h"
+int main(int argc, char **argv)
+{
+	static uint64_t page[PAGE_WORDS];
+	enum page_class class_;
+	struct plan plan;
+	long n = argc > 3 ? atol(argv[3]) : 0;
+
+	if (!strcmp(argv[1], "load")) {
+		struct susy_row *rows = calloc(n + 1, sizeof(*rows));
+		if (!susy_load(argv[2], n, rows))
+			return 1;
+		fwrite(rows, sizeof(*rows), n, stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "susy")) {
+		for (long i = 0; i < n; i++) {
+			struct susy_row row;
+			susy_generate(atol(argv[2]), i, &row);
+			fwrite(&row, sizeof(row), 1, stdout);
+		}
+		return 0;
+	}
+	if (!plan_read(&plan, argv[2]))
+		return 1;
+	if (!strcmp(argv[1], "echo"))
+		plan_write(&plan, stdout);
+	for (long i = 0; !strcmp(argv[1], "pages") && i < plan_pages(&plan); i++) {
+		uint64_t key = page_key(&plan, n, i, argc > 4 ? atol(argv[4]) : 0, &class_);
+		page_fill(page, key, class_);
+		if (!page_check(page, key, class_))
+			return 3;
+		page[i % PAGE_WORDS] ^= 1ULL << (i % 64);
+		if (page_check(page, key, class_))
+			return 4;	/* a single flipped bit must be seen */
+		page[i % PAGE_WORDS] ^= 1ULL << (i % 64);
+		fwrite(page, 1, PAGE, stdout);
+	}
+	return 0;
+}
+"""
+
+
+class Guest:
+    """The parts of the guest program that need no kernel, compiled for this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "driver.c").write_text(DRIVER)
+        files = [SOURCES / name for name in ("content.c", "plan.c", "susy.c")]
+        flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fsanitize=undefined", f"-I{SOURCES}"]
+        run(["gcc", *flags, "-o", directory / "guest", directory / "driver.c", *files, "-lm"])
+
+    def __call__(self, *words: object, check: bool = True) -> tuple[int, bytes, str]:
+        out = self.directory / "out"
+        command = f'"$0" "$@" > {out}'
+        done = run(["sh", "-c", command, self.directory / "guest", *map(str, words)], check=check)
+        return done.returncode, out.read_bytes(), done.stderr
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    """One compilation for all tests here."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc: `harness doctor` says how to get it")
+    return Guest(tmp_path_factory.mktemp("guest"))
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "plan.txt"
+    path.write_text(text)
+    return path
+
+
+def test_every_page_of_the_c_code_is_the_one_of_the_account(guest: Guest, tmp_path: Path) -> None:
+    some = plan(vms=5, pages_shared_all=3, pages_shared_some=2, shared_group=2, pages_zero=2, pages_unique=3, seed=99)
+    some = fleet.plan_from(some.model_dump() | {"pages_volatile": 2})
+    path = _file(tmp_path, some.render())
+    everything = []
+    for vm in range(some.vms):
+        _, raw, _ = guest("pages", path, vm)
+        pages = [raw[at : at + 4096] for at in range(0, len(raw), 4096)]
+        assert pages == [fleet_twin.page_bytes(some, vm, page) for page in range(some.pages_per_vm)]
+        everything += pages
+    assert len(set(everything)) == fleet.expect(some).distinct
+    assert len(everything) == fleet.expect(some).pages
+
+
+def test_only_volatile_pages_change_and_they_change_every_time(guest: Guest, tmp_path: Path) -> None:
+    some = plan(pages_shared_all=2, pages_shared_some=1, pages_zero=1, pages_unique=2, pages_volatile=3)
+    path = _file(tmp_path, some.render())
+    versions = [guest("pages", path, 1, version)[1] for version in (0, 1, 2)]
+    still = 6 * 4096
+    assert versions[0][:still] == versions[1][:still] == versions[2][:still]
+    changing = {raw[at : at + 4096] for raw in versions for at in range(still, len(raw), 4096)}
+    assert len(changing) == 9
+
+
+def test_another_seed_is_another_fleet(guest: Guest, tmp_path: Path) -> None:
+    pages = {guest("pages", _file(tmp_path, plan(seed=seed, pages_zero=0).render()), 0)[1][:4096] for seed in range(5)}
+    assert len(pages) == 5
+
+
+def test_the_c_code_reads_the_plan_as_it_is_meant(guest: Guest, tmp_path: Path) -> None:
+    some = plan(seed=2**61, dataset="/data/SUSY.csv", use_zero_pages=True)
+    _, echoed, _ = guest("echo", _file(tmp_path, some.render()))
+    assert dict(line.split() for line in echoed.decode().splitlines()) == some.lines()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda text: text.replace("vms 8\n", ""), "no vms"),
+        (lambda text: text + "colour 1\n", "colour"),
+        (lambda text: text.replace("vms 8", "vms eight"), "vms eight"),
+        (lambda text: text.replace("plan 1", "plan 2"), "version 1"),
+        (lambda text: "", "version 1"),
+    ],
+)
+def test_the_c_code_refuses_a_plan_by_name(guest: Guest, tmp_path: Path, spoil: Any, words: str) -> None:
+    status, _, said = guest("echo", _file(tmp_path, spoil(plan().render())), check=False)
+    assert status == 1
+    assert words in said
+
+
+def _rows(raw: bytes) -> list[tuple[float, ...]]:
+    return [struct.unpack_from("<19d", raw, at) for at in range(0, len(raw), 19 * 8)]
+
+
+def test_generated_training_data_are_the_same_bits_in_c_and_python(guest: Guest) -> None:
+    _, raw, _ = guest("susy", 5, 300)
+    assert _rows(raw) == [(label, *features) for label, features in (fleet_twin.susy_row(5, i) for i in range(300))]
+
+
+def test_golden_training_data(guest: Guest) -> None:
+    _, raw, _ = guest("susy", 1, 20000)
+    assert f"{zlib.crc32(raw):08x}" == "7392573d"
+    share = sum(row[0] for row in _rows(raw)) / 20000
+    assert share == pytest.approx(0.4576, abs=0.02)
+
+
+def test_both_formats_of_the_real_file(guest: Guest, tmp_path: Path) -> None:
+    table = [fleet_twin.susy_row(3, i) for i in range(20)]
+    uci, sparse = tmp_path / "SUSY.csv", tmp_path / "SUSY.svm"
+    uci.write_text("".join(f"{label:.18e},{','.join(f'{x:.18e}' for x in row)}\n" for label, row in table))
+    sparse.write_text(
+        "".join(f"{label:g} {' '.join(f'{i + 1}:{x!r}' for i, x in enumerate(row))}\n" for label, row in table)
+    )
+    wanted = [(label, *row) for label, row in table]
+    assert _rows(guest("load", uci, 20)[1]) == wanted
+    assert _rows(guest("load", sparse, 20)[1]) == wanted
+    assert _rows(guest("load", uci, 7)[1]) == wanted[:7]
+
+
+def test_a_short_or_missing_or_foreign_file_is_refused(guest: Guest, tmp_path: Path) -> None:
+    short, foreign = tmp_path / "short.csv", tmp_path / "foreign.svm"
+    short.write_text("1,2,3\n" * 5)
+    foreign.write_text("1 19:0.5\n")
+    status, _, said = guest("load", short, 6, check=False)
+    assert (status, "has 5 rows, the plan wants 6" in said) == (1, True)
+    assert guest("load", tmp_path / "absent", 1, check=False)[0] == 1
+    status, _, said = guest("load", foreign, 1, check=False)
+    assert (status, "feature 19" in said) == (1, True)
+
+
+# --- results
+
+
+def test_a_recorded_result_of_a_real_ksmd_is_what_the_oracle_says() -> None:
+    result = fleet.parse(RECORDED.read_bytes())
+    fleet.check(plan(), result)
+    assert result.samples[-1]["pages_sharing"] == 1159
+    assert result.samples[0]["pages_scanned"] == 0
+    assert result.application_ns is None
+    assert result.model is None
+    assert (result.corun_ns, result.ksmd_ns) == (51553069, 51174744)
+    assert [vm["vm"] for vm in result.vms] == list(range(1, 9))
+
+
+def test_a_terminal_around_the_result_does_no_harm() -> None:
+    raw = RECORDED.read_bytes()
+    assert fleet.parse(b"login: \r\n" + raw.replace(b"\n", b"\r\n") + b"\r\n~ # ") == fleet.parse(raw)
+
+
+def test_every_truncation_is_noticed() -> None:
+    raw = RECORDED.read_bytes()
+    for size in range(0, len(raw), 7):
+        with pytest.raises(FleetError):
+            fleet.parse(raw[:size])
+
+
+def test_every_flipped_bit_is_noticed() -> None:
+    raw = RECORDED.read_bytes()
+    whole = fleet.parse(raw)
+    for at in range(0, len(raw), 11):
+        damaged = bytearray(raw)
+        damaged[at] ^= 1 << at % 7
+        try:
+            assert fleet.parse(bytes(damaged)) == whole
+        except FleetError:
+            continue
+        assert at >= raw.rindex(b"end "), f"byte {at}"  # a hexadecimal digit in the other case is the same number
+
+
+def _sealed(text: str) -> bytes:
+    """A result with a right last line, whatever it says."""
+    body = text[: text.index("\nend ") + 1].encode()
+    return body + f"end {zlib.crc32(body):08x} {len(body)}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("201,1159,480,0,5,0,0,0,256,10224", "201,1158,480,0,5,0,0,0,256,10224", "pages_sharing is 1158"),
+        ("201,1159,480,0,5,0,0,0,256,10224", "201,1159,479,1,5,0,0,0,256,10224", "pages_volatile is 1"),
+        ("bad_pages_merged 0", "bad_pages_merged 3", "bad_pages_merged is 3"),
+        ("bad_pages_unmerged 0", "bad_pages_unmerged 1", "bad_pages_unmerged is 1"),
+        ("ksm_pages_after_unmerge 0", "ksm_pages_after_unmerge 2", "ksm_pages_after_unmerge is 2"),
+        ("checked_pages 1840", "checked_pages 1610", "checked_pages is 1610"),
+        ("\n8,832,170,2712469", "", "7 of 8 VMs"),
+        ("seed 1\n", "seed 2\n", "seed was 2"),
+        ("[facts]\nksmd_nice 5", "[facts]\nksmd_nice 0", "ksmd_nice reads back as 0"),
+        ("ksmd_nice 5\nvm_weight 3\npages_to_scan 256", "ksmd_nice 5\nvm_weight 100\npages_to_scan 256", "vm_weight"),
+        ("50099957,49794457", "50099957,59794457", "ksmd_ns fell"),
+    ],
+)
+def test_a_result_that_breaks_its_plan_or_the_oracle(old: str, new: str, words: str) -> None:
+    text = RECORDED.read_text()
+    assert old in text
+    with pytest.raises(FleetError, match=words):
+        fleet.check(plan(), fleet.parse(_sealed(text.replace(old, new))))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("paraksm-fleet 1", "paraksm-fleet 2", "no fleet result"),
+        ("[vms]", "[machines]", "no section vms"),
+        ("page_checksums\n", "page_sums\n", "page_sums"),
+        ("pages_shared,", "", "does not fit"),
+        ("8,832,170,2712469", "8,832,170", "does not fit"),
+        ("ksmd_nice 5\nvm_weight 3\npages_to_scan 256", "ksmd_nice\nvm_weight 3\npages_to_scan 256", "keys and values"),
+    ],
+)
+def test_a_result_of_another_shape(old: str, new: str, words: str) -> None:
+    with pytest.raises(FleetError, match=words):
+        fleet.parse(_sealed(RECORDED.read_text().replace(old, new)))
+
+
+def test_saving_more_than_the_contents_allow_is_an_error() -> None:
+    window = plan(converge_passes=0, window_ms=50)
+    text = RECORDED.read_text().replace("converge_passes 4", "converge_passes 0").replace("window_ms 0", "window_ms 50")
+    text = text.replace("pages_to_scan 256\nsleep_millisecs 0", "pages_to_scan 2048\nsleep_millisecs 20")
+    fleet.check(window, fleet.parse(_sealed(text)))
+    text = text.replace(",201,1159,480,0,5", ",201,1160,480,0,5")
+    with pytest.raises(FleetError, match="1160 pages were saved, the contents allow 1159"):
+        fleet.check(window, fleet.parse(_sealed(text)))
+
+
+def test_ksmd_must_sleep_when_there_is_no_ksm() -> None:
+    still = plan(converge_passes=0, window_ms=50, system="no-ksm")
+    text = RECORDED.read_text().replace("converge_passes 4", "converge_passes 0").replace("window_ms 0", "window_ms 50")
+    text = text.replace("pages_to_scan 256\nsleep_millisecs 0", "pages_to_scan 2048\nsleep_millisecs 20")
+    with pytest.raises(FleetError, match=r"(?s)though ksmd never ran.*though it was off"):
+        fleet.check(still, fleet.parse(_sealed(text.replace("\nksm 1\n", "\nksm 0\n"))))
+
+
+# --- command line
+
+
+def _cli(*words: str) -> Any:
+    from harness.cli.fleet import app
+
+    return CliRunner().invoke(app, list(words))
+
+
+def test_the_command_line_prints_plans_oracles_and_profiles() -> None:
+    assert (
+        _cli("plan", "unit", "--set", "system=no-ksm", "--set", "vms=5").stdout
+        == fleet.plan_from(fleet.profile("unit").model_dump() | {"system": "no-ksm", "vms": 5}).render()
+    )
+    values = json.loads(_cli("oracle", "ci", "--json").stdout)
+    assert values["pages_sharing"] == fleet.expect(fleet.profile("ci")).pages_sharing
+    assert [line.split()[0] for line in _cli("profiles").stdout.splitlines()] == fleet.profiles()
+
+
+@pytest.mark.parametrize("change", ["vms", "vms=many", "colour=1", "solver=9"])
+def test_the_command_line_refuses_what_no_plan_has(change: str) -> None:
+    assert isinstance(_cli("plan", "unit", "--set", change).exception, UsageError)
+
+
+def test_the_command_line_checks_a_result(tmp_path: Path) -> None:
+    path = tmp_path / "results.bin"
+    path.write_bytes(RECORDED.read_bytes())
+    changes = [f"--set={key}={json.dumps(value)}" for key, value in plan().model_dump().items()]
+    summary = json.loads(_cli("check", str(path), "--json", *changes).stdout)
+    assert (summary["pages_saved"], summary["pages_possible"], summary["samples"]) == (1159, 1159, 7)
+    assert isinstance(_cli("check", str(path)).exception, FleetError)
