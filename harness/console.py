@@ -85,6 +85,7 @@ _PATTERNS: tuple[tuple[Outcome, re.Pattern[str]], ...] = tuple(
 _TIME = re.compile(r"(?:<\d+>)?\[\s*(\d+\.\d+)\](?:\[\s*[TC]\d+\])? ?")
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|c)")
 _DONE = re.compile(r"paraksm: done status=(\d+)")
+_STARTED = "paraksm: started"
 _CUT = "------------[ cut here ]------------"
 _END = re.compile(r"---\[ end (trace|Kernel panic)|^Rebooting in |^(?:reboot: )?Power down")
 _ADDRESS = re.compile(r"(?<![\w+/])(?:0x)?(ffffffff[89a-f][0-9a-f]{7})(?![\w+/])")
@@ -151,8 +152,8 @@ class Reader:
     def __init__(self, symbols: Symbols | None = None) -> None:
         self.findings: list[Finding] = []
         self.done: int | None = None
-        self.spoke = False
-        """Whether anything but blanks was printed."""
+        self.started = False
+        """Whether the guest's process 1 said its first words."""
         self.symbols = symbols
         self._rest = b""
         self._timed = False
@@ -183,8 +184,8 @@ class Reader:
         line = _ANSI.sub("", raw.decode(errors="replace")).replace("\r", "").rstrip()
         if not line:
             return
-        self.spoke = True
         self._last = [*self._last[-(_TAIL_LINES - 1) :], line]
+        self.started = self.started or _STARTED in line
         if said := _DONE.search(line):
             self.done = int(said[1])
         marks = list(_TIME.finditer(line))

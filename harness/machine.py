@@ -216,7 +216,7 @@ class Machine:
         """Start QEMU; in functional mode wait for the agent's handshake, ``timeout`` wall seconds at most.
 
         Raises:
-            GuestDown: the guest failed on the way, or said nothing.
+            GuestDown: the guest failed on the way, or did not report.
             EnvironmentProblem: there is no such QEMU.
 
         """
@@ -371,7 +371,7 @@ class Machine:
     def _down(self, reason: Outcome) -> GuestDown:
         """Judge a machine that cannot go on: the console decides, ``reason`` stands where it reports nothing.
 
-        A machine that printed something is not silent but late.
+        A machine whose process 1 spoke is not silent but late.
         """
         assert self._child is not None
         where: tuple[str, ...] = ()
@@ -382,7 +382,7 @@ class Machine:
             where = tuple(self._processors())
         code = stop(self._child, grace=0.5)
         self._read_console()
-        if reason is Outcome.SILENT and self._reader.spoke:
+        if reason is Outcome.SILENT and self._reader.started:
             reason = Outcome.TIMEOUT
         verdict = self._reader.verdict()
         if verdict.outcome is Outcome.CLEAN:
@@ -394,7 +394,7 @@ class Machine:
 
     def _headline(self, reason: Outcome, code: int) -> str:
         if reason is Outcome.SILENT:
-            return "the guest printed nothing and did not report in time"
+            return "the guest did not reach its first program in time"
         if reason is Outcome.TIMEOUT:
             return "the time is over"
         if code < 0:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness import packages
 from harness.errors import Busy
 from harness.run import Deadline
+from harness.ui import ui
 
 if TYPE_CHECKING:
     from harness.images import Image, ImageName
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_PATIENCE = 20.0  # seconds; a harness that holds a lock for longer is building, and its user knows
+_PATIENCE = 1800.0  # seconds; longer than any build takes
+_NOTICE = 2.0  # seconds; checking what is built takes less, so a longer wait is worth a word
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,16 @@ def workbench(
 
 
 def _patiently(step: Callable[[], Result]) -> Result:
-    """Run a step again while another harness holds its lock: checking what is built takes a moment only."""
-    deadline = Deadline(_PATIENCE)
+    """Run a step again while another harness is at it: what it builds is what we need."""
+    deadline, notice = Deadline(_PATIENCE), Deadline(_NOTICE)
+    told = False
     while True:
         try:
             return step()
-        except Busy:
+        except Busy as error:
             if deadline.expired():
                 raise
+            if notice.expired() and not told:
+                ui().info(f"{error.message}; waiting for it")
+                told = True
             time.sleep(0.1)

@@ -80,7 +80,6 @@ def command(
     from harness.workbench import workbench
 
     chosen = accelerator(accel, measured=measured)
-    _standard_streams()
     folder = _folder(run_dir)
     bench = workbench(kernel, source, "measured" if measured else "functional", profile)
     access = None
@@ -174,15 +173,6 @@ def _use(
         except KeyboardInterrupt:
             ui().info("ended")
     return status
-
-
-def _standard_streams() -> None:
-    """Give closed standard streams to /dev/null, lest a file of ours takes their number and their traffic."""
-    import os
-
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
 
 
 def _folder(asked: Path | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 
 import typer
@@ -58,8 +59,19 @@ def root(
 _register()
 
 
+def _standard_streams() -> None:
+    """Give closed standard streams to /dev/null, lest a file of ours takes their number and their traffic."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - a descriptor, kept for good
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def main() -> None:
     """Entry point: turn every expected error into a message, a hint and an exit code."""
+    _standard_streams()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

@@ -131,7 +131,7 @@ def functional() -> None:
     what = word("boot", "ready")
     wire = socket.socket(fileno=int(chardev("agent")["fd"]))
     if what == "chatter":
-        console("[    0.1] still booting\n")
+        console("paraksm: started\nstill booting\n")
     if what in ("silent", "chatter"):
         time.sleep(3600)
     if what == "die":
@@ -157,7 +157,7 @@ def measured() -> None:
         console(golden("oops-null"))
         time.sleep(3600)
     elif what == "hang":
-        console("[    0.1] booting\n")
+        console("paraksm: started\n")
         time.sleep(3600)
     elif what == "done":
         console(golden("sealed-live"))

@@ -7,6 +7,8 @@
  *   paraksm.mode=functional  start the agent, and an ssh server if fw_cfg carries an authorized key
  *   paraksm.console          besides, keep a shell on the console
  *
+ * Its first words are "paraksm: started": who hears nothing after them waits for a job, not for a kernel.
+ *
  * fw_cfg items below opt/paraksm/: plan (for /bin/fleet), command (for /bin/sh), authorized_keys,
  * hostkey (OpenSSH private key).
  */
@@ -280,6 +282,8 @@ int main(void)
 	if (chdir("/"))
 		return 1;
 	slurp("/proc/cmdline", cmdline, sizeof(cmdline));
+	printf("paraksm: started\n");
+	fflush(stdout);
 	if (word("paraksm.mode=measured"))
 		run_sealed();
 	serve();
