@@ -138,6 +138,12 @@ def _applets(busybox: bytes) -> list[str]:
 # --- packages -----------------------------------------------------------------------------------------
 
 
+def package_file(package: str, where: str) -> bytes:
+    """The file that a package of the recipes puts at ``where`` in an image."""
+    recipe = recipes()["package"][package]
+    return _member(_package(recipe["package"]), recipe["files"][where])
+
+
 def _package(name: str) -> Path:
     folder = paths().sources / "debs"
     present = sorted(folder.glob(f"{name}_*.deb"))

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How fast the toolkit itself is: each figure beside its limit, and beside the plainest way to do the same."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.config import atomic_write, paths
+from harness.errors import MachineError
+from harness.run import Deadline, run, spawn, stop
+from harness.ui import ui
+
+if TYPE_CHECKING:
+    from harness.machine import MachineSpec
+
+_SAID = "paraksm-bench: here"
+_PLAIN_INIT = f"#!/bin/busybox sh\necho '{_SAID}'\nexec /bin/busybox sleep 1000\n"
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value; ``limit`` is what the project promises, ``None`` for a value to compare with."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise is kept."""
+        return self.limit is None or self.value <= self.limit
+
+
+def _command(*words: str, env: dict[str, str] | None = None) -> float:
+    """Wall seconds of one ``harness`` command."""
+    return run([sys.executable, "-m", "harness", *words], env=env).seconds
+
+
+# --- boot ---------------------------------------------------------------------------------------------
+
+
+def boot(rounds: int) -> list[Figure]:
+    """Boot to first command, against a plain QEMU with a three-line init; rounds are interleaved."""
+    from harness.machine import MachineSpec
+    from harness.workbench import workbench
+
+    bench = workbench()
+    spec = MachineSpec(bench.qemu, bench.kernel, bench.image, "functional", 1024)
+    ours: list[float] = []
+    plain: list[float] = []
+    whole: list[float] = []
+    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder, ui().progress("bench boot", rounds) as task:
+        image = _plain_image(Path(folder))
+        for number in range(rounds):
+            plain.append(_plain_boot(spec, image, Path(folder) / "plain.log"))
+            ours.append(_our_boot(spec, Path(folder) / f"run{number}"))
+            whole.append(_command("-q", "boot", "--command", "true"))
+            task.advance()
+    a, b = statistics.median(ours), statistics.median(plain)
+    return [
+        Figure("boot to first command", a, "s", 4.0, f"median of {rounds}, {min(ours):.2f} to {max(ours):.2f}"),
+        Figure("plain QEMU to its init", b, "s", None, f"median of {rounds}, {min(plain):.2f} to {max(plain):.2f}"),
+        Figure("ours / plain", a / b, "x", 1.25),
+        Figure("`harness boot -c true`, start to end", statistics.median(whole), "s", None, "with all checks"),
+    ]
+
+
+def _plain_image(folder: Path) -> Path:
+    import stat
+
+    from harness import images
+
+    busybox = images.package_file("busybox", "/bin/busybox")
+    entries = [
+        images.Entry("bin", stat.S_IFDIR | 0o755),
+        images.Entry("dev", stat.S_IFDIR | 0o755),
+        images.Entry("bin/busybox", stat.S_IFREG | 0o755, busybox),
+        images.Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        images.Entry("init", stat.S_IFREG | 0o755, _PLAIN_INIT.encode()),
+    ]
+    path = folder / "plain.cpio"
+    atomic_write(path, images.cpio(entries))
+    return path
+
+
+def _plain_boot(spec: MachineSpec, image: Path, log: Path) -> float:
+    """What one would type by hand: the same QEMU, kernel, firmware and processor, ``quiet``, nothing else."""
+    log.unlink(missing_ok=True)
+    began = time.monotonic()
+    child = spawn(
+        [spec.qemu.binary, "-nodefaults", "-display", "none", "-no-reboot", "-machine", "q35",
+         "-L", spec.qemu.data_dir, "-bios", spec.qemu.firmware, "-cpu", spec.cpu, "-m", str(spec.memory_mib),
+         "-accel", "tcg,thread=multi", "-kernel", spec.kernel.bzimage, "-initrd", image,
+         "-append", "console=ttyS0 quiet", "-serial", f"file:{log}"]
+    )  # fmt: skip
+    deadline = Deadline(_SECONDS)
+    try:
+        while not (log.exists() and _SAID in log.read_text(errors="replace")):
+            if deadline.expired() or child.poll() is not None:
+                raise MachineError("the plain QEMU did not reach its init", log=log)
+            time.sleep(0.005)
+        return time.monotonic() - began
+    finally:
+        stop(child, grace=0.5)
+
+
+def _our_boot(spec: MachineSpec, folder: Path) -> float:
+    from harness.machine import Machine
+
+    began = time.monotonic()
+    with Machine(spec, folder) as machine:
+        machine.start(timeout=_SECONDS)
+        machine.execute("true", timeout=_SECONDS)
+        return time.monotonic() - began
+
+
+# --- edit, help, figure, build ------------------------------------------------------------------------
+
+
+def edit(rounds: int) -> list[Figure]:
+    """Edit ``mm/ksm.c``, build, boot, run a command that exercises KSM. The edit is taken back."""
+    from harness import kbuild, patches, sources
+
+    tree = sources.obtain("linux")
+    kbuild.build(patches.apply(tree))
+    seconds = []
+    for number in range(rounds):
+        with _edited(tree.path / "mm" / "ksm.c", f"\n/* bench {os.getpid()}.{number} */\n"):
+            seconds.append(
+                _command("-q", "boot", "--command", "echo 1 > /sys/kernel/mm/ksm/run && cat /sys/kernel/mm/ksm/run")
+            )
+    return [Figure("edit mm/ksm.c to booted and tested", statistics.median(seconds), "s", 60.0)]
+
+
+@contextmanager
+def _edited(file: Path, more: str) -> Iterator[None]:
+    before = file.read_bytes()
+    try:
+        file.write_bytes(before + more.encode())
+        yield
+    finally:
+        file.write_bytes(before)
+
+
+def help_text(rounds: int) -> list[Figure]:
+    """``harness --help``, what everybody types first."""
+    seconds = [_command("--help") for _ in range(max(rounds, 3))]
+    return [Figure("harness --help", min(seconds), "s", 0.3, f"best of {len(seconds)}")]
+
+
+def fig12(rounds: int) -> list[Figure]:
+    """The reduced Figure 12 with everything built and no cell run yet."""
+    from harness.workbench import workbench
+
+    workbench(image="measured")
+    seconds = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
+            seconds.append(_command("-q", "experiment", "fig12", env={"PARAKSM_RESULTS": folder}))
+    return [Figure("warm fig12, reduced profile", statistics.median(seconds), "s", 180.0)]
+
+
+def build(_rounds: int) -> list[Figure]:
+    """Everything from nothing: an empty cache, downloads apart from the compiler's work not separated."""
+    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
+        seconds = _command("-q", "build", "all", env={"XDG_CACHE_HOME": folder})
+    return [Figure("cold build of everything", seconds, "s", 1200.0, f"on {os.cpu_count()} processors")]
+
+
+BENCHES: dict[str, Callable[[int], list[Figure]]] = {
+    "boot": boot,
+    "edit": edit,
+    "help": help_text,
+    "fig12": fig12,
+    "build": build,
+}
+"""Name -> what measures it in so many rounds."""

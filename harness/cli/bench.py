@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``harness bench``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="[boot|edit|help|fig12|build]...", help="Which; default: boot, help.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", "-n", min=1, help="Repetitions; medians are printed.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+) -> None:
+    """Measure the toolkit itself: each figure beside its limit, absolute times beside ratios.
+
+    boot: to the first command, against a plain QEMU with a three-line init. edit: from a change of mm/ksm.c to
+    a command on the new kernel. help: harness --help. fig12: the reduced figure with everything built.
+    build: everything from an empty cache (twenty minutes). Exit status 1 if a limit is passed.
+
+    Example: harness bench boot edit -n 3
+    """
+    import dataclasses
+    import json as encoder
+
+    from harness.bench import BENCHES
+    from harness.errors import UsageError
+
+    names = what or ["boot", "help"]
+    for name in names:
+        if name not in BENCHES:
+            raise UsageError(f"there is no bench {name!r}", hint=f"harness bench {' '.join(BENCHES)}")
+    figures = [figure for name in names for figure in BENCHES[name](rounds)]
+    if json:
+        rows = [{**dataclasses.asdict(figure), "holds": figure.holds} for figure in figures]
+        typer.echo(encoder.dumps(rows, indent=2))
+    else:
+        width = max(len(figure.name) for figure in figures)
+        for figure in figures:
+            limit = "" if figure.limit is None else f"limit {figure.limit:g} {figure.unit}"
+            mark = "" if figure.limit is None else "holds" if figure.holds else "PASSED"
+            line = f"{figure.name:{width}}  {figure.value:8.2f} {figure.unit:2} {limit:14} {mark:6} {figure.note}"
+            typer.echo(line.rstrip())
+    if not all(figure.holds for figure in figures):
+        raise typer.Exit(1)
