@@ -29,6 +29,7 @@ CONNECT_SECONDS = 20.0
 """How long a connection may take, including key exchange and authentication."""
 
 _POLL_SECONDS = 0.02
+_RETRY_SECONDS = 0.5
 _BLOCK = 1 << 16
 
 
@@ -113,7 +114,16 @@ class Host:
         for path in (identity, known_hosts):
             if path is not None and not path.is_file():
                 raise UsageError(f"{path}: no such file")
-        connection = _open(address, identity, known_hosts, timeout)
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                connection = _open(address, identity, known_hosts, timeout)
+                break
+            except HostError as error:
+                # a server that is just starting behind a forwarded port accepts and hangs up
+                if not _hung_up(error.__cause__) or deadline.expired():
+                    raise
+                time.sleep(_RETRY_SECONDS)
         return cls(address, connection, fingerprint(connection.transport.get_remote_server_key()))
 
     def __enter__(self) -> Self:
@@ -320,8 +330,13 @@ def _load_key(path: Path) -> Any:
 
 
 def _open(address: Address, identity: Path | None, known_hosts: Path | None, timeout: float) -> Any:
+    import logging
+
     import fabric
     import paramiko
+
+    # it logs tracebacks of what we report ourselves
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
     class Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         """Unknown servers are refused, with what one needs to decide."""
@@ -355,6 +370,15 @@ def _open(address: Address, identity: Path | None, known_hosts: Path | None, tim
         raise _explain(address, identity, error) from error
     connection.transport.set_keepalive(15)
     return connection
+
+
+def _hung_up(error: BaseException | None) -> bool:
+    """Whether the other side accepted the connection and ended it before it said a word of ssh."""
+    while error is not None:
+        if isinstance(error, (ConnectionResetError, EOFError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _explain(address: Address, identity: Path | None, error: Exception) -> HostError:

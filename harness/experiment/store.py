@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -135,11 +135,12 @@ class Store:
             atomic_write(path, canonical(self.index()))
         return path
 
-    def seconds(self, like: Mapping[str, Any]) -> list[float]:
-        """Wall seconds of earlier cells with these properties (any of a cell's fields)."""
+    def seconds(self, like: Mapping[str, Any], alike: Callable[[RunRecord], bool] = lambda _: True) -> list[float]:
+        """Wall seconds of earlier cells with these properties (any of a cell's fields) that are ``alike``."""
         out: list[float] = []
         for record in self.records():
-            if record.outcome == "ok" and all(record.cell.get(name) == value for name, value in like.items()):
+            same = all(record.cell.get(name) == value for name, value in like.items())
+            if record.outcome == "ok" and same and alike(record):
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                     out.append(float(json.loads((record.path / HOST).read_text())["seconds"]))
         return out

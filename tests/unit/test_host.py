@@ -93,6 +93,7 @@ class Server:
     directory: Path
     sftp: bool = False
     corrupt: bool = False
+    hang_up: int = 0
     host_key: paramiko.PKey = field(default_factory=lambda: paramiko.RSAKey.generate(2048))
     user_key: paramiko.RSAKey = field(default_factory=lambda: paramiko.RSAKey.generate(2048))
 
@@ -117,6 +118,10 @@ class Server:
                 client, _ = self.listener.accept()
             except OSError:
                 return
+            if self.hang_up > 0:
+                self.hang_up -= 1
+                client.close()
+                continue
             transport = paramiko.Transport(client)
             transport.add_server_key(self.host_key)
             if self.sftp:
@@ -261,6 +266,20 @@ def test_a_key_with_a_passphrase_is_explained(server: Server, tmp_path: Path) ->
     server.user_key.write_private_key_file(str(locked), password="secret")
     with pytest.raises(HostError, match="passphrase"):
         Host.connect(server.url, locked, server.known)
+
+
+def test_a_server_that_is_just_starting_is_waited_for(tmp_path: Path) -> None:
+    server = Server(tmp_path, hang_up=2)
+    with server.login() as host:
+        assert host.run(["echo", "up"]).stdout == "up\n"
+    server.close()
+
+
+def test_a_server_that_always_hangs_up_is_given_up(tmp_path: Path) -> None:
+    server = Server(tmp_path, hang_up=10**6)
+    with pytest.raises(HostError, match="cannot be reached"):
+        Host.connect(server.url, server.identity, server.known, timeout=1.0)
+    server.close()
 
 
 def test_nobody_listening(tmp_path: Path) -> None:
