@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 
@@ -28,8 +27,6 @@ app = typer.Typer(
 
 def _register() -> None:
     for name in COMMANDS:
-        if importlib.util.find_spec(f"harness.cli.{name}") is None:
-            continue  # TEMPORARY
         module = importlib.import_module(f"harness.cli.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
