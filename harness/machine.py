@@ -50,6 +50,8 @@ _POLL = 0.02
 # instructions are counted one by one.
 _CPU = "max,-erms,-fsrm"
 
+_MACHINE = "q35,i8042=off,usb=off,sata=off,smbus=off"  # what nobody uses still costs a boot its probing
+
 _WORDS = (
     "console=ttyS0",
     "panic=-1",  # a panic ends the run at once, by a reset that -no-reboot turns into an exit
@@ -133,7 +135,7 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         "-L", str(spec.qemu.data_dir), "-bios", str(spec.qemu.firmware),
         "-kernel", str(spec.kernel.bzimage), "-initrd", str(spec.image.path),
         "-append", kernel_words(spec),
-        "-machine", "q35,i8042=off,usb=off", "-cpu", spec.cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M",
+        "-machine", _MACHINE, "-cpu", spec.cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M",
         "-chardev", f"socket,id=monitor,fd={channels.monitor}", "-mon", "chardev=monitor,mode=control",
     ]  # fmt: skip
     if channels.console is not None:

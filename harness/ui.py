@@ -48,7 +48,7 @@ class Ui:
     """Messages and progress for people. Never writes to standard output."""
 
     def __init__(self, *, terminal: bool | None = None, quiet: bool = False) -> None:
-        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self.terminal = bool(sys.stderr and sys.stderr.isatty()) if terminal is None else terminal
         self.quiet = quiet
         self._bars: Any = None
 

@@ -127,6 +127,15 @@ def run_command(wire: socket.socket, script: bytes) -> None:
     send(wire, b"R", struct.pack("<i", done.returncode if done.returncode >= 0 else 128 - done.returncode))
 
 
+def terminal() -> None:
+    """A console that says what it hears, in hexadecimal."""
+    wire = socket.socket(fileno=int(chardev("console")["fd"]))
+    heard = b""
+    while data := wire.recv(4096):
+        heard += data.strip(b"\n")
+        wire.sendall(b"fake console, heard " + heard.hex().encode() + b"\r\n")
+
+
 def functional() -> None:
     what = word("boot", "ready")
     wire = socket.socket(fileno=int(chardev("agent")["fd"]))
@@ -165,6 +174,8 @@ def measured() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=monitor, daemon=True).start()
+    if "paraksm.console" in option("-append").split():
+        threading.Thread(target=terminal, daemon=True).start()
     if "paraksm.mode=measured" in option("-append"):
         measured()
     else:
