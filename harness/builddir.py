@@ -138,6 +138,16 @@ class BuildDir:
         for path in artefacts:
             path.unlink(missing_ok=True)
 
+    def clean(self) -> None:
+        """Remove everything that was compiled here; published results stay for whoever uses them."""
+        for path in self.path.iterdir():
+            if path.name.startswith("out-"):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def publish(self, files: Mapping[str, Path], inputs: Mapping[str, Any], facts: Mapping[str, Any]) -> Published:
         """Copy the results to a directory of their own and record what they were made of.
 

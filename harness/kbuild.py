@@ -153,6 +153,8 @@ def _compile(
     jobs: int,
 ) -> Published:
     stamp = directory.stamp()
+    if stamp.get("inputs", {}).get("stamps", inputs["stamps"]) != inputs["stamps"]:
+        directory.clean()  # make does not see how ccache is set up, yet objects depend on it
     built = {name: directory.path / path for name, path in _ARTEFACTS.items()}
     first = not built["vmlinux"].exists()
     need_disk(directory.path, _FIRST_BUILD if first else _LATER_BUILD, directory.what)
