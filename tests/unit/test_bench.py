@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Benches print their figures beside their limits and fail when one is passed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import bench
+from harness.bench import Figure
+from harness.cli.main import app
+
+
+def test_a_limit_holds_or_not() -> None:
+    assert Figure("x", 4.0, "s", 4.0).holds
+    assert not Figure("x", 4.01, "s", 4.0).holds
+    assert Figure("x", 1e9, "s").holds
+
+
+@pytest.mark.parametrize(("seconds", "status", "mark"), [(3.0, 0, "holds"), (5.0, 1, "PASSED")])
+def test_figures_and_exit_status(monkeypatch: pytest.MonkeyPatch, seconds: float, status: int, mark: str) -> None:
+    asked: list[int] = []
+
+    def fake(rounds: int) -> list[Figure]:
+        asked.append(rounds)
+        return [Figure("to compare with", 1.0, "s"), Figure("the promise", seconds, "s", 4.0)]
+
+    monkeypatch.setitem(bench.BENCHES, "boot", fake)
+    done = CliRunner().invoke(app, ["bench", "boot", "-n", "2"])
+    assert (done.exit_code, asked) == (status, [2])
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["s", mark]
+    done = CliRunner().invoke(app, ["bench", "boot", "--json"])
+    assert [row["holds"] for row in json.loads(done.stdout)] == [True, status == 0]
+
+
+def test_an_edit_is_taken_back_whatever_happens(tmp_path: Path) -> None:
+    file = tmp_path / "ksm.c"
+    file.write_bytes(b"int x;\n")
+    with pytest.raises(RuntimeError), bench._edited(file, "/* more */\n"):
+        assert file.read_bytes() == b"int x;\n/* more */\n"
+        raise RuntimeError
+    assert file.read_bytes() == b"int x;\n"
