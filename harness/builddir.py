@@ -138,6 +138,10 @@ class BuildDir:
         for path in artefacts:
             path.unlink(missing_ok=True)
 
+    def give_up(self) -> None:
+        """Nothing was compiled and nothing will be: the build that was started is not one to go on with."""
+        self._marker.unlink(missing_ok=True)
+
     def clean(self) -> None:
         """Remove everything that was compiled here; published results stay for whoever uses them."""
         for path in self.path.iterdir():

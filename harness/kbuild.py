@@ -172,7 +172,11 @@ def _compile(
     ]
     ui().step(f"{directory.what}: {'build' if first else 'rebuild what changed'}, log {directory.log}")
     started = time.monotonic()
-    configure(directory, applied.tree.path, make, env, requests)
+    try:
+        configure(directory, applied.tree.path, make, env, requests)
+    except UsageError:
+        directory.give_up()
+        raise
     objects = int(stamp.get("facts", {}).get("objects", profile.objects))
     compiled = 0
     with ui().progress(directory.what, objects if first else None) as task:

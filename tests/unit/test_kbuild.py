@@ -108,6 +108,8 @@ def test_missing_symbol_is_named(tree: Path, tmp_path: Path) -> None:
     assert f"CONFIG_FAKE_IDXD=y ({extra}:1)" in caught.value.message
     assert "FAKE_DMA=n" in caught.value.message
     assert "no such symbol; nearest: CONFIG_KSM" in caught.value.message
+    (build_dir,) = config.paths().builds.glob("linux-*")
+    assert builddir.BuildDir(build_dir, "").state() == "empty"
     extra.write_text("CONFIG_EXPERT=y\n")
     assert kbuild.build(applied(tree), extra_fragments=[extra]).vmlinux.exists()
 
