@@ -96,6 +96,16 @@ def test_panic(guest: Machine) -> None:
     assert any("sysrq_handle_crash" in line for line in caught.value.verdict.tail)
 
 
+def test_warning(functional: Functional, tmp_path: Path) -> None:
+    """A fanout that RCU refuses with WARN_ON (kernel/rcu/tree.c, rcu_init_geometry); the guest lives on."""
+    with Machine(functional("rcutree.rcu_fanout_leaf=1"), tmp_path / "run") as machine:
+        machine.start(timeout=BOOT_SECONDS)
+        assert machine.execute("exit 5", timeout=60) == 5
+        verdict = machine.verdict
+    assert verdict.outcome is Outcome.WARNING
+    assert "rcu_init_geometry" in verdict.headline
+
+
 def test_qemu_dies(guest: Machine) -> None:
     os.kill(guest.pid, signal.SIGKILL)
     with pytest.raises(GuestDown) as caught:
