@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,10 +57,10 @@ class Sealed:
             fw_cfg={PLAN_FILE: work / "plan.txt"},
         )
         with Machine(spec, work) as machine:
+            machine.start()
             with self._lock:
                 self._machines.add(machine)
             try:
-                machine.start()
                 outcome = machine.wait(self._deadline)
             finally:
                 with self._lock:
@@ -70,12 +72,11 @@ class Sealed:
         return (work / "results.bin").read_bytes()
 
     def cancel(self) -> None:
-        """Stop every machine; their waits then return."""
+        """End every machine's QEMU; the thread that waits for it then cleans up."""
         with self._lock:
-            machines = list(self._machines)
-        for machine in machines:
-            with contextlib.suppress(OSError, MachineError):
-                machine.stop()
+            for machine in self._machines:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(machine.pid, signal.SIGTERM)
 
 
 def _said(work: Path) -> str:
@@ -111,10 +112,12 @@ class Remote:
                 self._host.put(path, f"{there}/{name}", 0o755)
             self._host.put_bytes(cell.text.encode(), f"{there}/plan")
             self._directory = there
-            # the shell's number is the program's: whoever interrupts can find it
-            script = 'echo $$ > "$1/pid" && exec "$1/fleet" run "$1/plan"'
             try:
-                status, out, err, _ = self._host.run_bytes(["sh", "-c", script, "fleet", there], timeout=self._deadline)
+                status, out, err, _ = self._host.run_bytes(["sh", "-c", _RUN, "fleet", there], timeout=self._deadline)
+            except HostError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise FleetError(error.message) from error
+                raise
             finally:
                 self._directory = None
                 self._end(there)
@@ -163,5 +166,7 @@ class Remote:
                 ui().warn(f"{self._host.address}: KSM's knobs were not put back: {error.message}")
 
 
+# the shell's number becomes the program's, so that whoever interrupts can find it
+_RUN = 'echo $$ > "$1/pid" && exec "$1/fleet" run "$1/plan"'
 _KSMD_PID = 'for d in /proc/[0-9]*; do read -r n < $d/comm && [ "$n" = ksmd ] && echo ${d#/proc/}; done 2>/dev/null'
 _KSMD_NICE = f"for p in $({_KSMD_PID}); do cut -d' ' -f19 /proc/$p/stat; done"

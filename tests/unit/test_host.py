@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import subprocess
@@ -54,8 +55,9 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc]
                 pass
 
         def copy(source: Callable[[int], bytes], sink: Callable[[bytes], None]) -> None:
-            while block := source(4096):
-                sink(block)
+            with contextlib.suppress(OSError):  # the client may be gone
+                while block := source(4096):
+                    sink(block)
 
         threads = [
             threading.Thread(target=feed, daemon=True),

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet on a host: programs and plan go there, the result comes back, KSM is as it was. Real ssh on the loopback."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import FleetError, HostError, Interrupted
+from harness.experiment import artefacts, cells, executors, plan, spec
+from harness.experiment.executors import Remote
+from harness.experiment.store import Store
+from tests.fake_fleet import ARTEFACTS, result
+from tests.unit.test_host import Server
+
+KNOBS = {
+    "run": "1", "max_page_sharing": "300", "merge_across_nodes": "1", "use_zero_pages": "0", "pages_to_scan": "77",
+    "sleep_millisecs": "9",
+}  # fmt: skip
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ksm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the host's KSM, with knobs of the owner's."""
+    folder = tmp_path / "ksm"
+    folder.mkdir()
+    for name, value in KNOBS.items():
+        (folder / name).write_text(f"{value}\n")
+    monkeypatch.setattr(executors, "_KSM", str(folder))
+    monkeypatch.setattr(executors, "_KSMD_PID", ":")
+    monkeypatch.setattr(executors, "_KSMD_NICE", ":")
+    return folder
+
+
+def knobs(folder: Path) -> dict[str, str]:
+    """What they are now."""
+    return {name: (folder / name).read_text().strip() for name in KNOBS}
+
+
+def cell() -> plan.Cell:
+    """CPU-ksm, in the time of a host."""
+    return plan.make(spec.load("fig13"), ARTEFACTS, profile="unit", virtual=False).cells[0]
+
+
+def program(folder: Path, *lines: str) -> dict[str, Path]:
+    """A fleet program made of shell."""
+    path = folder / "program"
+    path.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
+    return {"fleet": path}
+
+
+def test_a_fleet_runs_there_and_its_result_is_here(server: Server, ksm: Path, tmp_path: Path) -> None:
+    chosen = cell()
+    (tmp_path / "answer").write_bytes(result(chosen.fleet))
+    there = tmp_path / "there"
+    programs = program(
+        tmp_path,
+        f'cp "$2" {there}; echo 4096 > {ksm}/pages_to_scan; echo 0 > {ksm}/run; echo hello >&2',
+        f"cat {tmp_path}/answer",
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    before = set(Path("/tmp").glob("paraksm.*"))
+    with server.login() as host:
+        raw = Remote(host, programs, deadline=30).execute(chosen, work)
+    assert raw == result(chosen.fleet)
+    assert cells.measure(chosen, raw, work)["application_ns"] > 0
+    assert there.read_text() == chosen.text
+    assert (work / "console.log").read_text() == "hello\n"
+    assert knobs(ksm) == KNOBS
+    assert set(Path("/tmp").glob("paraksm.*")) == before
+
+
+def test_a_failing_fleet_says_why_and_the_knobs_come_back(server: Server, ksm: Path, tmp_path: Path) -> None:
+    programs = program(tmp_path, f"echo 1 > {ksm}/sleep_millisecs", "echo VM 3 died >&2", "exit 1")
+    with server.login() as host, pytest.raises(FleetError, match=r"(?s)status 1.*VM 3 died"):
+        Remote(host, programs, deadline=30).execute(cell(), tmp_path)
+    assert knobs(ksm) == KNOBS
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """A program that does not end: sleep, static or not, in place of the fleet, given numbers as its words."""
+    monkeypatch.setattr(executors, "_RUN", executors._RUN.replace("run", "300").replace('"$1/plan"', "1"))
+    return {"fleet": Path("/bin/sleep")}
+
+
+def test_a_fleet_that_is_late_is_a_failed_cell_and_is_ended_there(
+    server: Server, ksm: Path, tmp_path: Path, endless: dict[str, Path]
+) -> None:
+    with server.login() as host, pytest.raises(FleetError, match="no end after 1 s"):
+        Remote(host, endless, deadline=1).execute(cell(), tmp_path)
+    assert _sleepers() == []
+    assert knobs(ksm) == KNOBS
+
+
+def test_cancelling_ends_the_fleet_there(server: Server, ksm: Path, tmp_path: Path, endless: dict[str, Path]) -> None:
+    chosen = cell()
+    failures: list[BaseException] = []
+    with server.login() as host:
+        remote = Remote(host, endless, deadline=60)
+
+        def execute() -> None:
+            try:
+                remote.execute(chosen, tmp_path)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=execute)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not _sleepers():
+            time.sleep(0.1)
+        assert _sleepers()
+        remote.cancel()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert _sleepers() == []
+    assert isinstance(failures[0], FleetError)
+    assert knobs(ksm) == KNOBS
+
+
+def _sleepers() -> list[str]:
+    """Programs that run out of a scratch directory of ours."""
+    out = []
+    for link in Path("/proc").glob("[0-9]*/exe"):
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith("/tmp/paraksm.") and target.endswith("/fleet"):
+            out.append(target)
+    return out
+
+
+def test_a_cancelled_cell_is_not_recorded_as_failed(tmp_path: Path) -> None:
+    chosen = cell()
+    stop = threading.Event()
+
+    class Stopped:
+        parallel = True
+
+        def execute(self, cell: plan.Cell, work: Path) -> bytes:
+            stop.set()
+            raise FleetError("terminated")
+
+        def cancel(self) -> None:
+            pass
+
+    with pytest.raises(Interrupted):
+        cells._one(chosen, Store(tmp_path), Stopped(), stop)
+    assert Store(tmp_path).records() == []
+
+
+def test_what_a_host_is_goes_into_the_key(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "fleet"
+    path.write_text("x")
+    with server.login() as host:
+        if host.run(["test", "-w", "/sys/kernel/mm/ksm/run"], check=False).returncode != 0:
+            with pytest.raises(HostError, match=r"no KSM|not root"):
+                artefacts.of_host(host, {"fleet": path})
+            return
+        made = artefacts.of_host(host, {"fleet": path})
+    assert made.target == server.url
+    assert made.mode == "functional"
+    assert made.inputs["kernel"]["release"] == os.uname().release
+    assert made.inputs["host"]["key"] == host.key
