@@ -123,7 +123,7 @@ def perform(
         made = _make(request, parts)
         found = _rows(made)
         todo = [row for row in found if row.state != "done"]
-        jobs = request.jobs or cells.default_jobs(made, executor)
+        jobs = cells.default_jobs(made, executor) if request.jobs is None or not executor.parallel else request.jobs
         if todo:
             wall = sum(row.seconds for row in todo) / min(jobs, len(todo))
             ui().step(f"{made.spec.id}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")

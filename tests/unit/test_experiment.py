@@ -264,7 +264,7 @@ def test_cells_run_side_by_side_as_told(jobs: int, parallel: bool, most: int) ->
 
 def test_a_host_runs_one_cell_at_a_time() -> None:
     executor = FakeExecutor(seconds=0.05, parallel=False)
-    cells(executor, seeds=2)
+    cells(executor, seeds=2, jobs=4)
     assert executor.most == 1
 
 
