@@ -133,7 +133,7 @@ def _bar(axes: Any, bar: Bar, x: float, width: float) -> None:
         top = value.high
     axes.text(x, top + 0.05, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8)
     if bar.bound is not None:
-        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0.95", linewidth=2.4)
+        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0.95", linewidth=1.8)
         axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0", linewidth=1, linestyle="--")
 
 
