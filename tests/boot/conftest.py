@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
