@@ -14,6 +14,7 @@ import difflib
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -103,7 +104,7 @@ class AppliedSeries:
     """A tree with its series applied.
 
     ``tree_id`` is git's id of the patched tree, ``series_digest`` the SHA-256 of the renderings. ``dirty``
-    says that the work tree was edited on top; ``dirty_digest`` then identifies the edit.
+    says that the work tree was edited on top; ``dirty_digest`` is then git's id of the tree as it is.
     """
 
     tree: SourceTree
@@ -130,10 +131,10 @@ def load(topic: str, root: Path | None = None) -> Series:
                 message=entry["message"].strip(),
                 kernels=tuple(entry.get("kernels", kernels)),
                 template=entry.get("template"),
-                files=entry.get("files", {}),
+                files=dict(entry.get("files", {})),
                 kconfig=tuple(entry.get("kconfig", ())),
-                values=entry.get("values", {}),
-                at=entry.get("at", {}),
+                values=dict(entry.get("values", {})),
+                at={kernel: dict(table) for kernel, table in entry.get("at", {}).items()},
             )
             for entry in data["patch"]
         )
@@ -329,17 +330,18 @@ def apply(tree: SourceTree, series: Series | None = None) -> AppliedSeries:
     wanted = digest(series, tree.series)
     with lock(tree.path.parent / f".{tree.path.name}.lock", what=f"the tree {tree.path}", wait=300):
         state = _settle(tree)
-        edit = _edit_digest(tree.path, state.get("commit") or "base")
+        present = edited_tree(tree)
+        dirty = present != _tree_of(tree, state.get("commit") or "base")
         if state.get("series_digest") != wanted:
             commit, offsets = commit_series(tree, series)
             for line in offsets:
                 ui().warn(f"{tree.kind} {tree.version}: {line}; `harness patch refresh --lines` mends the number")
-            if edit is None:
+            if not dirty:
                 _switch(tree, state, commit)
-            elif _edit_digest(tree.path, commit) is None:  # the edits are what the series now says
+            elif present == _tree_of(tree, commit):  # the edits are what the series now says
                 git(tree.path, "symbolic-ref", "HEAD", "refs/heads/paraksm")
                 git(tree.path, "reset", "-q", "--mixed", commit)
-                edit = None
+                dirty = False
             else:
                 raise PatchError(
                     f"{tree.path} has local edits on top of an older series",
@@ -347,9 +349,13 @@ def apply(tree: SourceTree, series: Series | None = None) -> AppliedSeries:
                     "undo the change of the series and `harness patch refresh` makes them part of it",
                 )
             state = {"series_digest": wanted, "commit": commit}
-            state["tree_id"] = git(tree.path, "rev-parse", f"{commit}^{{tree}}")
+            state["tree_id"] = _tree_of(tree, commit)
             atomic_write(_state_file(tree), json.dumps(state))
-    return AppliedSeries(tree, state["tree_id"], wanted, edit is not None, edit)
+    return AppliedSeries(tree, state["tree_id"], wanted, dirty, present if dirty else None)
+
+
+def _tree_of(tree: SourceTree, commit: str) -> str:
+    return git(tree.path, "rev-parse", f"{commit}^{{tree}}")
 
 
 def _state_file(tree: SourceTree) -> Path:
@@ -442,18 +448,14 @@ def _offsets(patch: Patch, said: str) -> Iterator[str]:
             yield f"{patch.id}: {file} hunk {match['hunk']} is {match['lines']} lines off"
 
 
-def _edit_digest(tree: Path, commit: str) -> str | None:
-    """Identify what the user changed on top of ``commit`` (committed or not), or ``None``."""
-    difference = git(tree, "diff", "--binary", "--no-ext-diff", commit)
-    extra = [name for name in git(tree, "ls-files", "-z", "--others", "--exclude-standard").split("\0") if name]
-    if not difference and not extra:
-        return None
-    digest_ = hashlib.sha256(difference.encode())
-    for name in extra:
-        file = tree / name
-        content = bytes(file.readlink()) if file.is_symlink() else file.read_bytes() if file.is_file() else b""
-        digest_.update(name.encode() + b"\0" + content)
-    return digest_.hexdigest()
+def edited_tree(tree: SourceTree) -> str:
+    """Git's id of the work tree as it is, edits and new files (but not ignored ones) included."""
+    with tempfile.TemporaryDirectory(prefix="paraksm-", dir=tree.path / ".git") as folder:
+        env = {"GIT_INDEX_FILE": f"{folder}/index"}
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(tree.path / ".git" / "index", env["GIT_INDEX_FILE"])  # spares hashing what did not change
+        git(tree.path, "add", "--all", env=env)
+        return git(tree.path, "write-tree", env=env)
 
 
 def _explain(tree: SourceTree, patch: Patch, diff: str, said: str, env: dict[str, str]) -> str:
@@ -464,7 +466,7 @@ def _explain(tree: SourceTree, patch: Patch, diff: str, said: str, env: dict[str
     name, line = match[1], int(match[2])
     hunk = _hunk_at(diff, name, line)
     present = git(tree.path, "show", f":{name}", env=env, check=False).splitlines()
-    found, near = nearest_context(present, hunk)
+    found, near = nearest_context(present, hunk, line)
     context = "\n".join(
         difflib.unified_diff(
             hunk, near, f"{name} as the patch expects it", f"{name}:{found} as it is", lineterm="", n=9
@@ -483,13 +485,16 @@ def _hunk_at(diff: str, name: str, line: int) -> list[str]:
     return []
 
 
-def nearest_context(present: list[str], wanted: list[str]) -> tuple[int, list[str]]:
-    """The place in a file most like the wanted lines: its first line number and the lines there."""
-    best, where = -1.0, 0
-    bag = set(wanted)
-    for start in range(max(1, len(present) - len(wanted) + 1)):
-        window = present[start : start + len(wanted)]
-        score = sum(row in bag for row in window) / max(1, len(wanted))
-        if score > best:
-            best, where = score, start
-    return where + 1, present[where : where + len(wanted)]
+def nearest_context(present: list[str], wanted: list[str], around: int = 1) -> tuple[int, list[str]]:
+    """The place in a file most like the wanted lines: its first line number and the lines there.
+
+    Most equal lines decide, then the likeness of the text, then the distance from line ``around``.
+    """
+    bag, size = set(wanted), len(wanted)
+    starts = range(max(1, len(present) - size + 1))
+    scores = [sum(row in bag for row in present[start : start + size]) for start in starts]
+    best = [start for start in starts if scores[start] == max(scores)]
+    best = sorted(best, key=lambda start: abs(start + 1 - around))[:50]
+    text = "\n".join(wanted)
+    chosen = max(best, key=lambda at: difflib.SequenceMatcher(None, text, "\n".join(present[at : at + size])).ratio())
+    return chosen + 1, present[chosen : chosen + size]

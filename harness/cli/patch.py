@@ -183,12 +183,13 @@ def refresh(
 
     Example: harness patch refresh ksm-counters
     """
-    from harness import refresh as rooms
     from harness import sources
+    from harness.refresh import refresh as fold
+    from harness.refresh import relocate
 
     (series,) = _series(topic)
     tree = sources.obtain("qemu" if topic == "qemu" else "linux", kernel, source)
-    done = rooms.relocate(series, tree) if lines else rooms.refresh(series, tree, patch)
+    done = relocate(series, tree) if lines else fold(series, tree, patch)
     if json:
         _print({"changed": [str(file) for file in done.changed], "by_hand": list(done.by_hand)})
         return
