@@ -43,7 +43,7 @@ BOOT_SECONDS = 60.0
 
 _EPOCH = "2026-01-01T00:00:00"
 _PORT = "org.paraksm.agent"
-_GRACE = 3.0  # wall seconds from an oops to the end of a sealed run that hangs because of it
+_GRACE = 10.0  # wall seconds from an oops to our end of what hangs because of it: a dead task keeps its locks
 _POLL = 0.02
 
 # ERMS and FSRM must go together (one alone stops Linux 6.1 early); without them copies are plain loops, whose
@@ -192,6 +192,7 @@ class Machine:
         self._child: subprocess.Popen[bytes] | None = None
         self._monitor: Monitor | None = None
         self._session: Session | None = None
+        self._oopsed: Deadline | None = None
         self._reader = Reader(self._symbols())
         self._position = 0
 
@@ -284,6 +285,7 @@ class Machine:
         session = self._session
         assert session is not None and session.ready, "a functional machine, started"
         deadline = Deadline(timeout) if timeout is not None else None
+        self._oopsed = None  # a new command gets its own time, also on a kernel that has oopsed
         session.begin(script, stdin)
         while session.status is None:
             self._step(session, deadline, (on_stdout, on_stderr))
@@ -297,8 +299,16 @@ class Machine:
         assert self._child is not None
         if not alive or self._child.poll() is not None:
             raise self._down(Outcome.QEMU_DIED)
-        if deadline is not None and deadline.expired() and not session.finished:
+        if session.finished:
+            return
+        if (deadline is not None and deadline.expired()) or self._crippled():
             raise self._down(Outcome.TIMEOUT if session.ready else Outcome.SILENT)
+
+    def _crippled(self) -> bool:
+        """Whether the kernel oopsed a while ago: what has not ended since then hardly will."""
+        if self._oopsed is None and any(item.outcome is Outcome.OOPS for item in self._reader.findings):
+            self._oopsed = Deadline(_GRACE)
+        return self._oopsed is not None and self._oopsed.expired()
 
     def wait(self, timeout: float) -> Outcome:
         """Wait for a measured machine to end by itself; at the deadline it is stopped.
@@ -307,16 +317,13 @@ class Machine:
         """
         assert self._child is not None, "start() first"
         deadline = Deadline(timeout)
-        failed_at: float | None = None
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(_POLL)
             self._read_console()
             if self._child.returncode is not None:
                 break
-            if failed_at is None and any(item.outcome is Outcome.OOPS for item in self._reader.findings):
-                failed_at = time.monotonic()
-            if deadline.expired() or (failed_at is not None and time.monotonic() - failed_at > _GRACE):
+            if deadline.expired() or self._crippled():
                 return self._down(Outcome.SILENT).verdict.outcome
         verdict = self._reader.verdict()
         if verdict.outcome is Outcome.CLEAN and verdict.done is None:

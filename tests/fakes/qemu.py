@@ -3,7 +3,8 @@
 """A stand-in for QEMU: same command line, QMP, agent socket and console, no guest.
 
 Words on the kernel's command line choose what happens: ``fake.boot=`` (ready, silent, panic, die, reset,
-chatter), ``fake.run=`` (real, panic, oops, die, garbage, never), ``fake.job=`` (done, panic, lost, hang, oops).
+chatter), ``fake.run=`` (real, panic, oops, cripple, die,
+garbage, never), ``fake.job=`` (done, panic, lost, hang, oops).
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ def run_command(wire: socket.socket, script: bytes) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "garbage":
         wire.sendall(b"?????not a frame")
-    if what in ("never", "garbage"):
+    if what == "cripple":
+        console(golden("oops-null"))
+    if what in ("never", "garbage", "cripple"):
         time.sleep(3600)
     if what == "oops":
         console(golden("oops-null"))

@@ -168,6 +168,7 @@ def test_boot_fails(make: Make, tmp_path: Path, word: str, outcome: Outcome, wor
         ("fake.run=panic", Outcome.PANIC, "sysrq_handle_crash"),
         ("fake.run=die", Outcome.QEMU_DIED, "killed by signal 9"),
         ("fake.run=never", Outcome.TIMEOUT, "the time is over"),
+        ("fake.run=cripple", Outcome.OOPS, "stable_tree_search"),
     ],
 )
 def test_command_fails(make: Make, tmp_path: Path, word: str, outcome: Outcome, words: str) -> None:
