@@ -110,6 +110,7 @@ bool sampler_init(long capacity);
 void sampler_take(uint64_t start, pid_t ksmd, pid_t app);
 void sampler_write(FILE *out);
 long sampler_count(void);
+long sampler_lost(void);		/* rows for which there was no room */
 
 #ifdef __cplusplus
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -332,6 +333,12 @@ static bool write_verdict(const struct fleet *f, FILE *out)
 	return ksm_write("run", 0) && merged >= 0 && apart >= 0;
 }
 
+/* A window may last longer than planned: until VM 1 is done. Passes flat out have no planned length. */
+static long sample_room(const struct plan *plan)
+{
+	return 20000 + 4 * (plan->window_ms / plan->sample_ms);
+}
+
 static bool measure(struct fleet *f, FILE *out)
 {
 	bool converge = f->plan.converge_passes > 0;
@@ -341,7 +348,7 @@ static bool measure(struct fleet *f, FILE *out)
 		return false;
 	f->passes_before = ksm_read("full_scans");
 	f->ksmd = ksmd_pid();
-	if (f->ksmd < 0 || !weigh_vm1(f) || !sampler_init(200000))
+	if (f->ksmd < 0 || !weigh_vm1(f) || !sampler_init(sample_room(&f->plan)))
 		return false;
 	if (f->plan.ksm && f->plan.prescan_passes && !scan_flat_out(f, f->plan.prescan_passes, 0))
 		return false;
@@ -361,6 +368,10 @@ static bool measure(struct fleet *f, FILE *out)
 	}
 	if (!settle(f))
 		return false;
+	if (sampler_lost()) {
+		fprintf(stderr, "fleet: no room for %ld samples: raise sample_ms\n", sampler_lost());
+		return false;
+	}
 	fprintf(out, "[plan]\n");
 	plan_write(&f->plan, out);
 	write_facts(f, out);
@@ -385,6 +396,8 @@ static int run(const char *path)
 	for (long i = 0; fleet.vm && i < fleet.plan.vms; i++)
 		if (fleet.vm[i].pid > 0)
 			kill(fleet.vm[i].pid, SIGKILL);
+	while (wait(NULL) > 0)
+		;	/* the cgroup is busy until its process is gone */
 	rmdir(CGROUP);
 	if (!ok || fclose(out)) {
 		fprintf(stderr, "fleet: failed\n");

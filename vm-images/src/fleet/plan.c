@@ -36,6 +36,8 @@ static bool set(struct plan *plan, bool *seen, const char *key, const char *valu
 	for (size_t i = 0; i < KEYS; i++) {
 		if (strcmp(key, keys[i].name))
 			continue;
+		if (seen[i])
+			return false;
 		*field(plan, i) = strtol(value, &end, 10);
 		seen[i] = true;
 		return !*end;
@@ -66,6 +68,10 @@ bool plan_read(struct plan *plan, const char *path)
 		if (seen[i])
 			continue;
 		fprintf(stderr, "fleet: plan: no %s\n", keys[i].name);
+		return false;
+	}
+	if (plan->vms < 1 || plan->shared_group < 1 || plan->sample_ms < 1 || plan->volatile_period_ms < 1) {
+		fprintf(stderr, "fleet: plan: vms, shared_group, sample_ms and volatile_period_ms are at least 1\n");
 		return false;
 	}
 	return true;

@@ -11,7 +11,7 @@ struct row {
 };
 
 static struct row *rows;
-static long room, used;
+static long room, used, lost;
 
 bool sampler_init(long capacity)
 {
@@ -26,8 +26,10 @@ void sampler_take(uint64_t start, pid_t ksmd, pid_t app)
 {
 	struct row *row;
 
-	if (used == room)
+	if (used == room) {
+		lost++;
 		return;
+	}
 	row = &rows[used++];
 	row->t_ns = now_ns() - start;
 	row->ksmd_ns = task_runtime(ksmd);
@@ -39,6 +41,11 @@ void sampler_take(uint64_t start, pid_t ksmd, pid_t app)
 long sampler_count(void)
 {
 	return used;
+}
+
+long sampler_lost(void)
+{
+	return lost;
 }
 
 void sampler_write(FILE *out)

@@ -97,6 +97,10 @@ bool susy_load(const char *path, long rows, struct susy_row *out)
 
 		memset(&out[row], 0, sizeof(out[row]));
 		out[row].label = strtod(line, &at);
+		if (at == line) {
+			fprintf(stderr, "fleet: %s:%ld: no label\n", path, row + 1);
+			return false;
+		}
 		for (int i = 0; i < SUSY_FEATURES; i++) {
 			int index = i;
 
@@ -113,6 +117,10 @@ bool susy_load(const char *path, long rows, struct susy_row *out)
 				return false;
 			}
 			out[row].feature[index] = strtod(at, &end);
+			if (end == at) {
+				fprintf(stderr, "fleet: %s:%ld: not a number: %.20s\n", path, row + 1, at);
+				return false;
+			}
 			at = end;
 		}
 		row++;
