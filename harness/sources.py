@@ -317,7 +317,8 @@ def _from_user(kind: Kind, source: str) -> SourceTree:
 def _from_git(kind: Kind, repository: Path, revision: str) -> SourceTree:
     """Import a revision; without one, the work tree as it is, with every edit that git does not ignore.
 
-    Index and new objects go to a directory of ours, so nothing is written to the user's repository.
+    Index and new objects go to a directory of ours, so nothing is written to the user's repository
+    (git may freshen the time stamp of an object there that it would have written again).
     """
     with tempfile.TemporaryDirectory(prefix="import-", dir=paths().tmp) as folder:
         env = {"GIT_INDEX_FILE": f"{folder}/index"}
