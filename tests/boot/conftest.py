@@ -8,6 +8,7 @@ import pytest
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
+from harness.workbench import Workbench, workbench
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,27 +21,27 @@ def build_packages() -> None:
 
 
 @pytest.fixture(scope="session")
-def kernel_build() -> KernelBuild:
+def bench() -> Workbench:
+    """What every command builds for itself; a build that another harness is at is waited for."""
+    return workbench(image="measured")
+
+
+@pytest.fixture(scope="session")
+def kernel_build(bench: Workbench) -> KernelBuild:
     """The default kernel, patched and built."""
-    from harness import kbuild, patches, sources
-
-    return kbuild.build(patches.apply(sources.obtain("linux")))
+    return bench.kernel
 
 
 @pytest.fixture(scope="session")
-def qemu_build() -> QemuBuild:
+def qemu_build(bench: Workbench) -> QemuBuild:
     """The pinned QEMU, built."""
-    from harness import patches, qbuild, sources
-
-    return qbuild.build(patches.apply(sources.obtain("qemu")))
+    return bench.qemu
 
 
 @pytest.fixture(scope="session")
-def measured_image() -> Image:
+def measured_image(bench: Workbench) -> Image:
     """The sealed guest image."""
-    from harness import images
-
-    return images.build("measured")
+    return bench.image
 
 
 @pytest.fixture(scope="session")

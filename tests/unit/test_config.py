@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.context import ForkProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -26,28 +29,30 @@ def _hold(path: Path, ready: Event, done: Event) -> None:
         done.wait(30)
 
 
-def test_lock_names_its_holder_and_is_free_afterwards(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[tuple[ForkProcess, Event]]:
+    """Another process that holds the lock until the event is set."""
     context = multiprocessing.get_context("fork")
     ready, done = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / "x.lock", ready, done))
+    holder = context.Process(target=_hold, args=(path, ready, done))
     holder.start()
     assert ready.wait(20)
-    with pytest.raises(Busy, match=f"pid {holder.pid}"), config.lock(tmp_path / "x.lock", what="the tree"):
-        pass
-    done.set()
+    yield holder, done
     holder.join()
+
+
+def test_lock_names_its_holder_and_is_free_afterwards(tmp_path: Path) -> None:
+    with _held(tmp_path / "x.lock") as (holder, done):
+        with pytest.raises(Busy, match=f"pid {holder.pid}"), config.lock(tmp_path / "x.lock", what="the tree"):
+            pass
+        done.set()
     with config.lock(tmp_path / "x.lock", what="the tree"):
         pass
 
 
 def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    ready, done = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path / "x.lock", ready, done))
-    holder.start()
-    assert ready.wait(20)
-    holder.kill()
-    holder.join()
+    with _held(tmp_path / "x.lock") as (holder, _done):
+        holder.kill()
     with config.lock(tmp_path / "x.lock", what="the tree"):
         pass
 
