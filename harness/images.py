@@ -243,9 +243,10 @@ def _pypi(name: str, version: str, sha256: str) -> Path:
                      "--require-hashes", "--dest", work, "--requirement", wanted],
                 )  # fmt: skip
             except CommandFailed as error:
+                said = (error.completed.stderr.strip() or error.completed.stdout.strip()).splitlines()
                 raise SourceError(
-                    f"{name} {version} cannot be had from PyPI, or is not the pinned file",
-                    hint="the words above say which; run again when PyPI is reachable",
+                    f"{name} {version} cannot be had from PyPI, or is not the pinned file:\n" + "\n".join(said[-3:]),
+                    hint="run again when PyPI is reachable; a file that differs from its pin is never used",
                 ) from error
             archive = next(work.glob("*.tar.gz"))
             with tarfile.open(archive) as tar:

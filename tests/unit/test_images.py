@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from harness import config, images
 from harness.errors import BuildError, SourceError, UsageError
 from harness.images import Entry, cpio
 
+PYPROJECT = config.PROJECT / "pyproject.toml"
 NAMES = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=20)
 
 
@@ -114,3 +118,30 @@ def test_truncated_package_is_refused_by_name_and_removed(tmp_path: Path) -> Non
     with pytest.raises(SourceError, match=r"busybox-static_1_amd64\.deb is truncated"):
         images._member(package, "bin/busybox")
     assert not package.exists()
+
+
+def test_what_runs_as_a_module_is_a_dependency_of_ours() -> None:
+    """The README's environment is made without pip: whatever we start by ``python -m`` must be declared."""
+    root = Path(images.__file__).parent
+    started = {
+        name
+        for file in root.rglob("*.py")
+        for name in re.findall(r'sys\.executable, "-m", "([a-z_]+)"', file.read_text())
+        if not name.startswith("harness")
+    }
+    declared = {
+        re.split(r"[<>=.\[ ]", word)[0] for word in tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
+    }
+    assert started, "the search finds nothing: it looks for words that are no longer there"
+    assert started <= declared
+
+
+def test_refused_source_distribution_carries_the_words_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho 'ERROR: the hashes do not match' >&2\nexit 1\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(SourceError, match="the hashes do not match"):
+        images._pypi("thing", "1.0", "0" * 64)
+    assert not list((tmp_path / "paraksm" / "sources").iterdir())
