@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 
 def command(
     what: Annotated[
         list[str] | None, typer.Argument(metavar="[boot|edit|help|fig12|build]...", help="Which; default: boot, help.")
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", "-n", min=1, help="Repetitions; medians are printed.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure the toolkit itself: each figure beside its limit, absolute times beside ratios.
 

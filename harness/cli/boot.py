@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import Json, Kernel, KernelProfile, Source
+
 if TYPE_CHECKING:
     from harness.machine import Machine, MachineSpec
     from harness.ssh import Access
@@ -27,13 +29,9 @@ def command(
     ] = None,
     stdin: Annotated[bool, typer.Option("--stdin", help="Pass our standard input to CMD.")] = False,
     mode: Annotated[str, typer.Option(metavar="[functional|measured]", help="How the guest runs.")] = "functional",
-    kernel: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Kernel; default: the first obtainable.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="WHERE", help="Kernel tree instead: directory, archive, git revision.")
-    ] = None,
-    profile: Annotated[str, typer.Option(help="Kernel profile of kernel/profiles.toml.")] = "host",
+    kernel: Kernel = None,
+    source: Source = None,
+    profile: KernelProfile = "host",
     memory: Annotated[int, typer.Option(min=128, metavar="MIB", help="Memory of the guest.")] = 1024,
     cpus: Annotated[int, typer.Option(min=1, max=8, help="Processors of the guest.")] = 1,
     accel: Annotated[
@@ -48,7 +46,7 @@ def command(
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where console, command line and keys go; default: the cache.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Say how it ended, as JSON: the only thing on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Boot the patched kernel in a virtual machine; build first what is missing.
 
@@ -56,7 +54,8 @@ def command(
     about itself meanwhile is a result of its own, shown with the decoded tail of the console:
 
     101 panic, 102 oops, 103 warning, 104 lockdep report, 105 hung task, 106 nothing heard from the guest,
-    107 QEMU died, 108 time is over, 109 KASAN. (A command may return these as well; --json tells them apart.)
+    107 QEMU died, 108 time is over, 109 KASAN. (A command may return these as well; --json tells them apart, and
+    sends the command's own output to standard error.)
 
     Example: harness boot -c 'cat /sys/kernel/mm/ksm/run'
 

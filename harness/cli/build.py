@@ -8,26 +8,23 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Jobs, Json, Kernel, KernelProfile, Source
+
 
 def command(
     what: Annotated[str, typer.Argument(metavar="[kernel|qemu|images|all]", help="What to build.")] = "all",
-    kernel: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Kernel version, say 6.1; default: the first obtainable.")
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHERE", help="Kernel (or, with `build qemu`, QEMU) tree: directory, archive, git revision."
-        ),
-    ] = None,
-    profile: Annotated[str, typer.Option(help="Kernel profile of kernel/profiles.toml.")] = "host",
+    kernel: Kernel = None,
+    source: Source = None,
+    profile: KernelProfile = "host",
     fragment: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="More kernel configuration; repeatable, the last wins.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Parallel compilations.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Paths and digests as JSON on standard output.")] = False,
+    jobs: Jobs = None,
+    json: Json = False,
 ) -> None:
     """Build the kernel, QEMU and the guest images; only what changed since the last time.
+
+    --source is the kernel's tree, with `build qemu` QEMU's. --json has every path and digest.
 
     A build that was interrupted, even killed, goes on where it stopped. After an edit of the kernel tree
     (its path is in the JSON) the same command compiles just what the edit touches.

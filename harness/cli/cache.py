@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 app = typer.Typer(help="What is kept below the cache directory, and how to get the space back.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(
-    json: Annotated[bool, typer.Option("--json", help="Sizes in bytes as JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
-    """Show what takes how much space.
+    """Show what takes how much space (in JSON: bytes).
 
     Example: harness cache list
     """

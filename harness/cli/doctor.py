@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
+
+from harness.cli.options import Json
 
 
 def command(
-    json: Annotated[bool, typer.Option("--json", help="Findings as JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Say whether this machine is fit, and what mends it.
 

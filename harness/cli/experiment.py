@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import Jobs, Json, Kernel, Source
+
 if TYPE_CHECKING:
     from harness.experiment.plan import Plan, Row
 
@@ -24,15 +26,9 @@ def command(
         str | None, typer.Option(metavar="paper|artifact|fair", help="Knobs of the systems; default: the spec's.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds; the table then has intervals.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Cells at once; default: as cores and memory allow.")
-    ] = None,
-    kernel: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Kernel, say 6.1; default: the first obtainable.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="WHERE", help="Kernel tree of your own: directory, archive, git revision.")
-    ] = None,
+    jobs: Jobs = None,
+    kernel: Kernel = None,
+    source: Source = None,
     target: Annotated[
         str | None, typer.Option(metavar="ssh://USER@HOST:PORT", help="Run on that host, in its own time, as root.")
     ] = None,
@@ -43,9 +39,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the report goes; default: results/NAME.")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Numbers (or, with --plan, cells) as JSON on standard output.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Reproduce a figure of the paper: run what is missing, print the table, write picture and page.
 

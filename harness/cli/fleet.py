@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.options import Json
+
 if TYPE_CHECKING:
     from harness.fleet import FleetPlan
 
@@ -18,7 +20,6 @@ app = typer.Typer(
 
 _PROFILE = typer.Argument(help="Size of the fleet; `harness fleet profiles` lists them.")
 _SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the plan; repeatable.")
-_JSON = typer.Option("--json", help="JSON on standard output.")
 
 
 def _plan(profile: str, changes: list[str] | None) -> FleetPlan:
@@ -65,7 +66,7 @@ def plan(
 def oracle(
     profile: Annotated[str, _PROFILE] = "laptop",
     changes: Annotated[list[str] | None, _SET] = None,
-    json: Annotated[bool, _JSON] = False,
+    json: Json = False,
 ) -> None:
     """Say what KSM reaches on a fleet, from the contents of its pages alone.
 
@@ -91,7 +92,7 @@ def check(
     result: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `fleet run` wrote.")],
     profile: Annotated[str, typer.Option(help="Size of the fleet that ran.")] = "laptop",
     changes: Annotated[list[str] | None, _SET] = None,
-    json: Annotated[bool, _JSON] = False,
+    json: Json = False,
 ) -> None:
     """Check a fleet's result against its plan and the oracle, and sum it up.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import Json, Kernel, Source
+
 if TYPE_CHECKING:
     from harness.patches import Series
 
@@ -19,13 +21,6 @@ app = typer.Typer(
 )
 
 Topic = Annotated[str, typer.Option(metavar="[linux|qemu]", help="Which series.")]
-Version = Annotated[
-    str | None, typer.Option(metavar="VERSION", help="A pinned version; default: the first obtainable.")
-]
-Source = Annotated[
-    str | None, typer.Option(metavar="WHERE", help="A tree of your own: directory, archive or REPOSITORY@REVISION.")
-]
-Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
 
 
 @app.command("list")
@@ -83,7 +78,7 @@ def generate(topic: Topic = "") -> None:
 
 
 @app.command()
-def apply(kernel: Version = None, source: Source = None, topic: Topic = "linux", json: Json = False) -> None:
+def apply(kernel: Kernel = None, source: Source = None, topic: Topic = "linux", json: Json = False) -> None:
     """Apply the series to a tree in the cache and print where that tree is.
 
     Each patch becomes a commit, context must match exactly, and the ids come out the same everywhere.
@@ -167,7 +162,7 @@ def refresh(
     patch: Annotated[
         str | None, typer.Argument(metavar="[PATCH]", help="Which patch takes it; default: the last.")
     ] = None,
-    kernel: Version = None,
+    kernel: Kernel = None,
     source: Source = None,
     topic: Topic = "linux",
     lines: Annotated[

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import Json
+
 
 def command(
     where: Annotated[
@@ -16,7 +18,7 @@ def command(
     rebuild: Annotated[
         bool, typer.Option("--rebuild-index", help="Only rebuild index.json from the manifests of all runs.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Numbers as JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw table, picture and page again from the stored runs; nothing is built or run.
 

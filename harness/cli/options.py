@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Options that mean the same in several commands: one spelling, one help text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Kernel = Annotated[
+    str | None, typer.Option("--kernel", metavar="VERSION", help="Kernel, say 6.1; default: the first obtainable.")
+]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", metavar="WHERE", help="A tree of your own: directory, archive or REPOSITORY@REVISION."),
+]
+KernelProfile = Annotated[str, typer.Option("--profile", help="Kernel profile of kernel/profiles.toml.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="How many at once; default: as cores and memory allow.")
+]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON, alone on standard output.")]
