@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import patches, sources
+from harness import patches, patchseries, sources
 from harness.config import atomic_write
 from harness.errors import EnvironmentProblem, HarnessError, SourceError, UsageError
-from harness.patches import Series
+from harness.patchseries import Series
 from harness.sources import SourceTree, git
 
 
@@ -83,7 +83,7 @@ def export(series: Series, kernel: str, folder: Path) -> list[Path]:
     total = len(chosen)
     letters = {"0000-cover-letter.patch": _cover(series, kernel)}
     for number, patch in enumerate(chosen, 1):
-        letters[f"{number:04d}-{patch.id}.patch"] = patches.mail(series, patch, kernel, f" {number}/{total}")
+        letters[f"{number:04d}-{patch.id}.patch"] = patchseries.mail(series, patch, kernel, f" {number}/{total}")
     for name, text in letters.items():
         atomic_write(folder / name, text)
     return [folder / name for name in letters]
@@ -97,11 +97,11 @@ def _cover(series: Series, kernel: str) -> str:
     changes = [change for patch in chosen for change in touched(series, patch, kernel)]
     width = max(len(name) for name, _, _ in changes)
     rows += [f" {name:<{width}} | +{added} -{removed}" for name, added, removed in changes]
-    return patches.letter(series, f"[PATCH 0/{len(chosen)}] {series.title}", "\n".join(rows) + "\n")
+    return patchseries.letter(series, f"[PATCH 0/{len(chosen)}] {series.title}", "\n".join(rows) + "\n")
 
 
-def touched(series: Series, patch: patches.Patch, kernel: str) -> list[tuple[str, int, int]]:
+def touched(series: Series, patch: patchseries.Patch, kernel: str) -> list[tuple[str, int, int]]:
     """The files that a patch changes, each with its added and removed lines."""
     from unidiff.patch import PatchSet
 
-    return [(file.path, file.added, file.removed) for file in PatchSet(patches.render_diff(series, patch, kernel))]
+    return [(file.path, file.added, file.removed) for file in PatchSet(patchseries.render_diff(series, patch, kernel))]

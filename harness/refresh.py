@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import patches, sources
+from harness import patches, patchseries, sources
 from harness.config import atomic_write
 from harness.errors import PatchError, UsageError
-from harness.patches import Patch, Series, TemplateHunk
+from harness.patchseries import Patch, Series, TemplateHunk
 from harness.run import CommandFailed
 from harness.sources import SourceTree, git
 
@@ -62,7 +62,7 @@ def refresh(series: Series, tree: SourceTree, patch_id: str | None = None) -> Re
         PatchError: the edit cannot be expressed; nothing was changed.
     """
     state = patches.state_of(tree)
-    if state.get("series_digest") != patches.digest(series, tree.series):
+    if state.get("series_digest") != patchseries.digest(series, tree.series):
         raise UsageError(
             f"{tree.path} carries another series than patches/{series.topic} describes",
             hint="harness patch apply, or undo the change of patches/ first",
@@ -74,9 +74,9 @@ def refresh(series: Series, tree: SourceTree, patch_id: str | None = None) -> Re
     target = _moved_to(tree, state["commit"], after, whole, patch)
     with _undone_on_failure(series) as snapshot:
         _rewrite(series, tree, patch, before, after, target)
-        by_hand = _relocate_all(patches.load(series.topic, series.root), tree)
-        fresh = patches.load(series.topic, series.root)
-        patches.generate(fresh)
+        by_hand = _relocate_all(patchseries.load(series.topic, series.root), tree)
+        fresh = patchseries.load(series.topic, series.root)
+        patchseries.generate(fresh)
         _prove(fresh, tree, whole)
         return Refreshed(snapshot.changed(), by_hand)
 
@@ -92,7 +92,7 @@ def relocate(series: Series, tree: SourceTree) -> Refreshed:
         if problems:
             raise PatchError("\n".join(problems), hint="edit the template; docs/patches.md says how")
         _store_numbers(series, tree.series, numbers)
-        patches.generate(patches.load(series.topic, series.root))
+        patchseries.generate(patchseries.load(series.topic, series.root))
         return Refreshed(snapshot.changed(), [])
 
 
@@ -170,7 +170,7 @@ def _rewrite(series: Series, tree: SourceTree, patch: Patch, before: str, after:
     kernel = tree.series
     template = series.root / (patch.template or f"hooks/{patch.id}.diff.j2")
     text = template.read_text() if template.exists() else "{# SPDX-License-Identifier: GPL-2.0-only #}\n"
-    hunks = patches.hunks(series, patch, kernel)
+    hunks = patchseries.hunks(series, patch, kernel)
     # what is not rendered for this kernel is another kernel's business
     draft = _Draft(keep=set(_NAME.findall(text)) - {hunk.mark for hunk in hunks})
     files = dict(patch.files)
@@ -401,7 +401,7 @@ def _locate_patch(series: Series, patch: Patch, tree: SourceTree, parent: str) -
     table: dict[str, int] = {}
     problems: list[str] = []
     path, drift, present = "", 0, [""]
-    for hunk in patches.hunks(series, patch, tree.series):
+    for hunk in patchseries.hunks(series, patch, tree.series):
         if hunk.path != path:
             path, drift = hunk.path, 0
             present = git(tree.path, "show", f"{parent}:{path}", check=False).splitlines()

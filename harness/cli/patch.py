@@ -11,7 +11,7 @@ import typer
 from harness.cli.options import Json, Kernel, Source
 
 if TYPE_CHECKING:
-    from harness.patches import Series
+    from harness.patchseries import Series
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,10 +67,10 @@ def generate(topic: Topic = "") -> None:
 
     Example: harness patch generate
     """
-    from harness import patches
+    from harness import patchseries
 
     for series in _series(topic):
-        changed = patches.generate(series)
+        changed = patchseries.generate(series)
         for file in changed:
             typer.echo(f"{'wrote' if file.exists() else 'removed'} {file.relative_to(series.root.parent.parent)}")
         if not changed:
@@ -128,13 +128,13 @@ def check(
     """
     from dataclasses import asdict
 
-    from harness import patches, patchset
+    from harness import patchseries, patchset
     from harness.errors import PatchError
 
     stale: list[str] = []
     rows: list[patchset.Checked] = []
     for series in _series(topic):
-        stale += [f"patches/{series.topic}/{name}" for name in patches.stale(series)]
+        stale += [f"patches/{series.topic}/{name}" for name in patchseries.stale(series)]
         rows += patchset.check(series, fetch=fetch, own=source or () if series.topic == (topic or "linux") else ())
     if json:
         _print({"stale": stale, "kernels": [asdict(row) for row in rows]})
@@ -214,12 +214,12 @@ def export(
 
 
 def _series(topic: str) -> list[Series]:
-    from harness import patches
+    from harness import patchseries
     from harness.errors import UsageError
 
-    if topic and topic not in patches.TOPICS.values():
+    if topic and topic not in patchseries.TOPICS.values():
         raise UsageError(f"there is no series for {topic!r}", hint="--topic linux or --topic qemu")
-    return [patches.load(name) for name in patches.TOPICS.values() if topic in ("", name)]
+    return [patchseries.load(name) for name in patchseries.TOPICS.values() if topic in ("", name)]
 
 
 def _print(value: object) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import patches, patchset, refresh, sources
+from harness import patches, patchseries, patchset, refresh, sources
 from harness.config import paths
 from harness.errors import PatchError, UsageError
-from harness.patches import Series
+from harness.patchseries import Series
 from harness.sources import SourceTree, git
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = {}\nSUBLEVEL = 0\n"
@@ -49,13 +49,13 @@ def newer(tmp_path: Path) -> SourceTree:
 def series(tmp_path: Path) -> Series:
     root = tmp_path / "patches" / "linux"
     shutil.copytree(FAKE, root)
-    loaded = patches.load("linux", root)
-    patches.generate(loaded)
+    loaded = patchseries.load("linux", root)
+    patchseries.generate(loaded)
     return loaded
 
 
 def _again(series: Series) -> Series:
-    return patches.load(series.topic, series.root)
+    return patchseries.load(series.topic, series.root)
 
 
 def _edit(tree: SourceTree, old: str, new: str, name: str = "mm/ksm.c") -> None:
@@ -77,13 +77,13 @@ def _times(tree: SourceTree) -> dict[str, int]:
 
 
 def test_rendering_is_stable_and_each_kernel_gets_its_own(series: Series) -> None:
-    one, two = patches.render(series, "6.1"), patches.render(series, "6.2")
+    one, two = patchseries.render(series, "6.1"), patchseries.render(series, "6.2")
     assert list(one) == ["0001-count.patch", "0002-show.patch"]
-    assert patches.render(_again(series), "6.1") == one
+    assert patchseries.render(_again(series), "6.1") == one
     assert 'merge_two(err, "6.1");' in one["0001-count.patch"]
     assert 'merge_two(err, "6.2");' in two["0001-count.patch"]
     assert "Subject: [PATCH 2/2] mm: show" in one["0002-show.patch"]
-    assert patches.generate(series) == []
+    assert patchseries.generate(series) == []
 
 
 def test_rendering_is_what_git_am_takes(series: Series, tree: SourceTree, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_rendering_is_what_git_am_takes(series: Series, tree: SourceTree, tmp_pa
     plain = tmp_path / "plain"
     shutil.copytree(tree.path, plain)
     git(plain, "checkout", "-q", "--detach", "base")
-    mails = [str(series.root / "6.1" / name) for name in patches.render(series, "6.1")]
+    mails = [str(series.root / "6.1" / name) for name in patchseries.render(series, "6.1")]
     git(plain, "am", "-q", *mails)
     assert git(plain, "rev-parse", "HEAD^{tree}") == applied.tree_id
     assert (
@@ -114,7 +114,7 @@ def test_broken_template_is_named(series: Series, old: str, new: str, said: str)
     file = series.root / "hooks" / "count.diff.j2"
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(PatchError, match=said.replace(".", r"\.")):
-        patches.render(series, "6.1")
+        patchseries.render(series, "6.1")
 
 
 @pytest.mark.parametrize(
@@ -124,23 +124,23 @@ def test_broken_series_is_named(series: Series, old: str, new: str) -> None:
     file = series.root / "series.toml"
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(PatchError, match=r"series\.toml"):
-        patches.render(_again(series), "6.1")
+        patchseries.render(_again(series), "6.1")
 
 
 def test_kernel_without_rendering_is_a_usage_error(series: Series) -> None:
     with pytest.raises(UsageError, match=r"no rendering for 5\.15; it has 6\.1, 6\.2"):
-        patches.render(series, "5.15")
+        patchseries.render(series, "5.15")
 
 
 def test_stale_missing_and_surplus_renderings_are_found(series: Series) -> None:
     folder = series.root / "6.1"
-    assert patches.stale(series) == []
+    assert patchseries.stale(series) == []
     (folder / "0001-count.patch").write_text((folder / "0001-count.patch").read_text().replace("merge_two", "merge_2"))
     (folder / "0002-show.patch").unlink()
     (folder / "0003-old.patch").write_text("")
-    assert sorted(patches.stale(series)) == ["6.1/0001-count.patch", "6.1/0002-show.patch", "6.1/0003-old.patch"]
-    assert len(patches.generate(series)) == 3
-    assert patches.stale(series) == []
+    assert sorted(patchseries.stale(series)) == ["6.1/0001-count.patch", "6.1/0002-show.patch", "6.1/0003-old.patch"]
+    assert len(patchseries.generate(series)) == 3
+    assert patchseries.stale(series) == []
 
 
 # --- applying -----------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def _refreshed(series: Series, tree: SourceTree, patch: str | None = None) -> re
     done = refresh.refresh(series, tree, patch)
     assert _times(tree) == before
     fresh = _again(series)
-    assert patches.stale(fresh) == []
+    assert patchseries.stale(fresh) == []
     assert not patches.apply(tree, fresh).dirty
     assert git(tree.path, "status", "--porcelain") == ""
     assert "# a comment that stays" in (series.root / "series.toml").read_text()
@@ -332,7 +332,7 @@ def test_changed_hunk_becomes_literal_and_the_others_keep_their_template(series:
     assert "{% for name in names %}" in template
     assert '"{{ kernel }}"' not in template
     assert "@@ {{ at.merge }} @@" in template
-    assert "merge_three(err, {{0}});" in patches.render(_again(series), "6.1")["0001-count.patch"]
+    assert "merge_three(err, {{0}});" in patchseries.render(_again(series), "6.1")["0001-count.patch"]
     assert {file.name for file in done.changed} >= {"count.diff.j2", "0001-count.patch"}
 
 
@@ -431,24 +431,24 @@ def test_lines_are_found_again_in_a_kernel_that_moved(series: Series, tmp_path: 
     assert patches.commit_series(tree, series)[1]
     refresh.relocate(series, tree)
     assert patches.commit_series(tree, _again(series))[1] == []
-    assert patches.stale(_again(series)) == []
+    assert patchseries.stale(_again(series)) == []
 
 
 # --- the shipped series and the command ---------------------------------------------------------------
 
 
 def test_shipped_renderings_are_what_the_generator_makes() -> None:
-    for topic in patches.TOPICS.values():
-        assert patches.stale(patches.load(topic)) == []
+    for topic in patchseries.TOPICS.values():
+        assert patchseries.stale(patchseries.load(topic)) == []
 
 
 def test_counters_stand_at_every_comparison_checksum_and_visit() -> None:
     """The patch, read as text: each kind of work is counted once at each of its places."""
-    series = patches.load("linux")
+    series = patchseries.load("linux")
     for kernel in series.kernels:
         added = [
             line[1:].strip()
-            for line in patches.render(series, kernel)["0001-ksm-counters.patch"].splitlines()
+            for line in patchseries.render(series, kernel)["0001-ksm-counters.patch"].splitlines()
             if line.startswith("+") and line.endswith("++;")
         ]
         assert sorted(added) == ["ksm_page_checksums++;", *["ksm_page_comparisons++;"] * 4, "ksm_pages_scanned++;"]

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A patch series as data, rendered into mails that ``git am`` takes.
+
+``patches/<topic>/series.toml`` lists the patches in order. A patch has a Jinja2 template of unified-diff
+hunks for upstream files (``hooks/``) and plain new files (``src/``). Hunk headers in a template carry only
+the line of their first context line, ``@@ {{ at.NAME }} @@``, a number per kernel; the generator counts the
+rest. Renderings are committed, so that anyone can ``git am`` them without this program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import PROJECT, atomic_write
+from harness.errors import PatchError, UsageError
+
+TOPICS: Mapping[str, str] = {"linux": "linux", "qemu": "qemu"}
+"""Topic below ``patches/`` for each kind of source."""
+
+_HUNK = re.compile(r"^@@ (\w+) @@(.*)$")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One logical change."""
+
+    id: str
+    subject: str
+    message: str
+    kernels: tuple[str, ...]
+    template: str | None
+    files: Mapping[str, str]
+    kconfig: tuple[str, ...]
+    values: Mapping[str, Any]
+    at: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class TemplateHunk:
+    """One hunk as its template renders it: ``mark`` is the word between the ``@@``, rows keep their sign."""
+
+    path: str
+    mark: str
+    section: str
+    rows: tuple[str, ...]
+
+    @property
+    def old(self) -> list[str]:
+        """The lines that must be there, without their sign."""
+        return [row[1:] for row in self.rows if row[0] in " -"]
+
+    @property
+    def growth(self) -> int:
+        """Lines added minus lines removed."""
+        return sum(row[0] == "+" for row in self.rows) - sum(row[0] == "-" for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Series:
+    """An ordered list of patches for one upstream project."""
+
+    topic: str
+    kernels: tuple[str, ...]
+    author: str
+    date: str
+    patches: tuple[Patch, ...]
+    root: Path
+    title: str = ""
+    cover: str = ""
+
+    def for_kernel(self, kernel: str) -> list[Patch]:
+        """The patches that a kernel series gets, in order.
+
+        Raises:
+            UsageError: the series has no rendering for that kernel.
+        """
+        if kernel not in self.kernels:
+            raise UsageError(
+                f"the {self.topic} series has no rendering for {kernel}; it has {', '.join(self.kernels)}",
+                hint=f"add {kernel} to patches/{self.topic}/series.toml and run `harness patch generate`",
+            )
+        return [patch for patch in self.patches if kernel in patch.kernels]
+
+
+def load(topic: str, root: Path | None = None) -> Series:
+    """Read a series.
+
+    Raises:
+        PatchError: the file is not a series; the message names the key.
+    """
+    folder = root or PROJECT / "patches" / topic
+    try:
+        data = tomllib.loads((folder / "series.toml").read_text())
+        kernels = tuple(data["kernels"])
+        patches = tuple(
+            Patch(
+                id=entry["id"],
+                subject=entry["subject"],
+                message=entry["message"].strip(),
+                kernels=tuple(entry.get("kernels", kernels)),
+                template=entry.get("template"),
+                files=dict(entry.get("files", {})),
+                kconfig=tuple(entry.get("kconfig", ())),
+                values=dict(entry.get("values", {})),
+                at={kernel: dict(table) for kernel, table in entry.get("at", {}).items()},
+            )
+            for entry in data["patch"]
+        )
+        return Series(
+            topic=data["topic"],
+            kernels=kernels,
+            author=data["author"],
+            date=data["date"],
+            patches=patches,
+            root=folder,
+            title=data.get("title", data["topic"]),
+            cover=data.get("cover", "").strip(),
+        )
+    except KeyError as error:
+        raise PatchError(f"{folder}/series.toml lacks {error}") from error
+    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
+        raise PatchError(f"{folder}/series.toml: {error}") from error
+
+
+# --- rendering ----------------------------------------------------------------------------------------
+
+
+def parameter_indent(name: str) -> str:
+    """Tabs and blanks that align a continued parameter list of ``static ssize_t NAME_show(``."""
+    column = len(f"static ssize_t {name}_show(")
+    return "\t" * (column // 8) + " " * (column % 8)
+
+
+def render(series: Series, kernel: str) -> dict[str, str]:
+    """Render the mail files of one kernel: file name -> content.
+
+    Raises:
+        PatchError: a template does not render, or a hunk has no line for this kernel.
+    """
+    chosen = series.for_kernel(kernel)
+    return {
+        f"{number:04d}-{patch.id}.patch": mail(series, patch, kernel, f" {number}/{len(chosen)}" if chosen[1:] else "")
+        for number, patch in enumerate(chosen, 1)
+    }
+
+
+def mail(series: Series, patch: Patch, kernel: str, mark: str) -> str:
+    """One patch as a mail for ``git am``; ``mark`` is what stands behind PATCH, say `` 2/5``."""
+    return letter(
+        series,
+        f"[PATCH{mark}] {patch.subject}",
+        log_message(series, patch) + "---\n\n" + render_diff(series, patch, kernel),
+    )
+
+
+def letter(series: Series, subject: str, body: str) -> str:
+    """A mail from the author of the series, dated as the series is."""
+    return f"From: {series.author}\nDate: {series.date}\nSubject: {subject}\n\n{body}-- \nparaksm\n"
+
+
+def log_message(series: Series, patch: Patch) -> str:
+    """What stands below the subject: the argument, and who signed it off."""
+    return f"{patch.message}\n\nSigned-off-by: {series.author}\n"
+
+
+def render_diff(series: Series, patch: Patch, kernel: str) -> str:
+    """The diff of one patch for one kernel: hunks of its template, then its new files."""
+    parts = [_render_template(series, patch, kernel)] if patch.template else []
+    for target, origin in sorted(patch.files.items()):
+        parts.append(_new_file(target, (series.root / origin).read_text()))
+    return "".join(parts)
+
+
+class _Marks:
+    """Stands for the ``at`` table when only the names of the hunks are wanted."""
+
+    def __getitem__(self, name: str) -> str:
+        return name
+
+
+def hunks(series: Series, patch: Patch, kernel: str) -> list[TemplateHunk]:
+    """The hunks of a patch's template for one kernel; their marks are the names of the ``at`` table."""
+    return list(_split(_expand(series, patch, kernel, _Marks()), patch)) if patch.template else []
+
+
+def _render_template(series: Series, patch: Patch, kernel: str) -> str:
+    """Complete ``@@ LINE @@`` headers with counts and new positions, and each file with its git header."""
+    out: list[str] = []
+    path, shift = "", 0
+    for hunk in _split(_expand(series, patch, kernel, patch.at.get(kernel, {})), patch):
+        if hunk.path != path:
+            path, shift = hunk.path, 0
+            out += [f"diff --git a/{path} b/{path}", f"--- a/{path}", f"+++ b/{path}"]
+        if not hunk.mark.isdecimal():
+            raise PatchError(f"{patch.template}: {hunk.path}: {hunk.mark!r} is not a line number")
+        start, count = int(hunk.mark), len(hunk.old)
+        out.append(f"@@ -{start},{count} +{start + shift},{count + hunk.growth} @@{hunk.section}")
+        out += hunk.rows
+        shift += hunk.growth
+    return "".join(f"{row}\n" for row in out)
+
+
+def _expand(series: Series, patch: Patch, kernel: str, at: object) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(series.root),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        autoescape=False,  # noqa: S701 - C, not HTML
+    )
+    environment.filters["parameter_indent"] = parameter_indent
+    try:
+        return environment.get_template(str(patch.template)).render(kernel=kernel, at=at, **patch.values)
+    except jinja2.TemplateError as error:
+        where = f" line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise PatchError(f"{patch.template}{where} for {kernel}: {error}") from error
+
+
+def _split(text: str, patch: Patch) -> Iterator[TemplateHunk]:
+    path, mark, section = "", "", ""
+    rows: list[str] = []
+    lines = text.splitlines()
+    for index, line in enumerate(lines):
+        opens = line.startswith("--- a/") and lines[index + 1 : index + 2] == [f"+++ b/{line[6:]}"]
+        match = _HUNK.match(line)
+        if (opens or match) and rows:
+            yield TemplateHunk(path, mark, section, tuple(rows))
+            rows = []
+        if opens:
+            path, mark = line[6:], ""
+        elif match:
+            mark, section = match[1], match[2]
+        elif mark and (not line or line[0] in "-+ "):
+            rows.append(line or " ")
+        elif mark or (line.strip() and line != f"+++ b/{path}"):
+            raise PatchError(f"{patch.template}: not a line of a diff: {line!r}")
+    if rows:
+        yield TemplateHunk(path, mark, section, tuple(rows))
+
+
+def _new_file(target: str, content: str) -> str:
+    rows = content.splitlines()
+    head = f"diff --git a/{target} b/{target}\nnew file mode 100644\n--- /dev/null\n+++ b/{target}\n"
+    return head + f"@@ -0,0 +1,{len(rows)} @@\n" + "".join(f"+{row}\n" for row in rows)
+
+
+def generate(series: Series) -> list[Path]:
+    """Write the renderings of every kernel; return the files that changed."""
+    changed: list[Path] = []
+    for kernel in series.kernels:
+        folder = series.root / kernel
+        wanted = render(series, kernel)
+        for stale in sorted(folder.glob("*.patch")):
+            if stale.name not in wanted:
+                stale.unlink()
+                changed.append(stale)
+        for name, text in wanted.items():
+            file = folder / name
+            if not file.exists() or file.read_text() != text:
+                atomic_write(file, text)
+                changed.append(file)
+    return changed
+
+
+def stale(series: Series) -> list[str]:
+    """Committed renderings that differ from what the generator makes, as ``KERNEL/FILE``."""
+    bad: list[str] = []
+    for kernel in series.kernels:
+        wanted = render(series, kernel)
+        present = {file.name for file in (series.root / kernel).glob("*.patch")}
+        bad += [f"{kernel}/{name}" for name in sorted(present ^ set(wanted))]
+        bad += [
+            f"{kernel}/{name}"
+            for name in sorted(present & set(wanted))
+            if (series.root / kernel / name).read_text() != wanted[name]
+        ]
+    return bad
+
+
+def digest(series: Series, kernel: str) -> str:
+    """SHA-256 over the renderings of one kernel, in order."""
+    text = "".join(f"{name}\n{body}" for name, body in render(series, kernel).items())
+    return hashlib.sha256(text.encode()).hexdigest()
