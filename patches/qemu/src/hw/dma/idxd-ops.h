@@ -101,6 +101,15 @@ uint64_t idxd_op_write_bytes(const IDXDDesc *desc);
  */
 void idxd_completion_encode(uint8_t cr[IDXD_CR_SIZE], const IDXDOpResult *res);
 
+/* Bytes of one block of a DIF operation: its data, in source, in destination */
+typedef struct IDXDDifSteps {
+    unsigned block;
+    unsigned in;
+    unsigned out;
+} IDXDDifSteps;
+
+void idxd_dif_steps(const IDXDDesc *desc, IDXDDifSteps *steps);
+
 /* "compare", "crcgen", ... for counters and traces; NULL: no such operation */
 const char *idxd_op_name(uint8_t opcode);
 

@@ -94,4 +94,59 @@
 #define IDXD_ST_CODE_MASK           0x3f
 #define IDXD_ST_FAULT_WRITE         0x80    /* the faulting access: a write */
 
+/* Offsets of operation specific fields in a descriptor */
+#define IDXD_D_EXPECTED             40      /* compare, compare pattern */
+#define IDXD_D_DELTA_ADDR           40      /* create delta record */
+#define IDXD_D_DELTA_MAX            48
+#define IDXD_D_DELTA_EXPECTED       56      /* one bit for each result */
+#define IDXD_D_DELTA_SIZE           40      /* apply delta record */
+#define IDXD_D_DST2                 40      /* dualcast */
+#define IDXD_D_CRC_SEED             40      /* CRC, copy with CRC */
+#define IDXD_D_CRC_SEED_ADDR        48
+#define IDXD_D_DIF_SRC_FLAGS        40
+#define IDXD_D_DIF_DST_FLAGS        41
+#define IDXD_D_DIF_FLAGS            42
+#define IDXD_D_DIF_SRC_TAGS         48
+#define IDXD_D_DIF_DST_TAGS         56
+
+/* Delta records: what an entry is, the limits, results of creating one */
+#define IDXD_DELTA_ENTRY            10      /* 2: offset / 8, 8: data */
+#define IDXD_DELTA_SOURCE_MAX       (512 * 1024)
+#define IDXD_DELTA_RECORD_MIN       80
+#define IDXD_DELTA_EQUAL            0
+#define IDXD_DELTA_DIFFERENT        1
+#define IDXD_DELTA_NO_ROOM          2
+
+/* Data integrity field: guard, application tag, reference tag; big endian */
+#define IDXD_DIF_SIZE               8
+#define IDXD_DIF_BLOCK_MAX          4104
+
+/* DIF tags in descriptors and completion records; little endian */
+#define IDXD_DIF_TAG_REF            0
+#define IDXD_DIF_TAG_APP_MASK       4       /* bits that are not in use */
+#define IDXD_DIF_TAG_APP            6
+
+/* DIF flags; bits 1:0 are the block size: 512, 520, 4096, 4104 */
+#define IDXD_DIF_INVERT_SEED        0x04
+#define IDXD_DIF_INVERT_RESULT      0x08
+#define IDXD_DIF_FLAGS_RESERVED     0xf0
+
+/* Source and destination DIF flags */
+#define IDXD_DIF_ALL_F_ERROR        0x01    /* source only */
+#define IDXD_DIF_ALL_F_DETECT       0x02    /* source only */
+#define IDXD_DIF_APP_F_DETECT       0x04    /* source only */
+#define IDXD_DIF_TAGS_F_DETECT      0x08    /* source only */
+#define IDXD_DIF_DST_RESERVED       0x07
+#define IDXD_DIF_APP_PASS           0x08    /* destination only */
+#define IDXD_DIF_APP_INCREMENT      0x10
+#define IDXD_DIF_GUARD_OFF          0x20    /* not checked; passed through */
+#define IDXD_DIF_REF_OFF            0x40    /* not checked; passed through */
+#define IDXD_DIF_REF_FIXED          0x80
+
+/* What a DIF check found: the result byte */
+#define IDXD_DIF_BAD_GUARD          0x01
+#define IDXD_DIF_BAD_APP            0x02
+#define IDXD_DIF_BAD_REF            0x04
+#define IDXD_DIF_BAD_ALL_F          0x08
+
 #endif
