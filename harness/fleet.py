@@ -7,6 +7,7 @@ are a function of the plan alone, so :func:`expect` needs no machine: it counts 
 
 from __future__ import annotations
 
+import re
 import tomllib
 import zlib
 from collections.abc import Iterator
@@ -17,19 +18,39 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness import systems
 from harness.errors import FleetError, UsageError
-from harness.ksm import NOTHING, PAGE, KsmKnobs, Nodes, Sample, check_columns, check_samples, nodes
+from harness.ksm import (
+    NOTHING,
+    PAGE,
+    SAMPLE_SCHEMA,
+    VM_COLUMNS,
+    KsmKnobs,
+    Nodes,
+    Sample,
+    check_columns,
+    check_samples,
+    check_vm_samples,
+    nodes,
+)
+from harness.systems import Write
 
-PLAN_HEADER = "paraksm-fleet-plan 1"
-RESULT_HEADER = "paraksm-fleet 1"
+PLAN_HEADER = f"paraksm-fleet-plan {SAMPLE_SCHEMA}"
+RESULT_HEADER = f"paraksm-fleet {SAMPLE_SCHEMA}"
 ROW_BYTES = 19 * 16 + 8
 """A training row in memory: 18 feature nodes and a terminator of 16 bytes, and a label."""
+
+_PATH = re.compile(r"/[!-~]{1,254}")
+_VALUE = re.compile(r"[!-~](?:[ -~]{0,125}[!-~])?")
 
 GENERATED = "-"
 """The ``dataset`` of a plan whose rows the guest program generates."""
 
 Count = Annotated[int, Field(ge=0, lt=2**24)]
 """Pages of a class: 24 bits of a page's coordinates (content.c)."""
+
+_SCHED_FIFO = 1
+"""Linux's number of the policy."""
 
 
 class FleetPlan(BaseModel):
@@ -38,7 +59,10 @@ class FleetPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     backend: Literal["process"] = "process"
-    system: Literal["no-ksm", "cpu-ksm"] = "cpu-ksm"
+    system: str = "cpu-ksm"
+    """One of :mod:`harness.systems`: whether ksmd works, and in which mode."""
+    sysfs: Annotated[tuple[Write, ...], Field(strict=False)] = ()
+    """Further files to write before anything is scanned, or other values for those of the system."""
     workload: Literal["liblinear", "none"] = "liblinear"
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
     vms: Annotated[int, Field(ge=1, lt=2**16)]
@@ -69,6 +93,8 @@ class FleetPlan(BaseModel):
     use_zero_pages: bool = False
     merge_across_nodes: bool = True
     ksmd_nice: Annotated[int, Field(ge=-20, le=19)] = 5
+    ksmd_rt_priority: Annotated[int, Field(ge=0, le=99)] = 0
+    """Above 0: ksmd runs under SCHED_FIFO with this priority, and its nice value means nothing."""
     vm_weight: Annotated[int, Field(ge=0, le=10000)] = 3
     """cgroup v2 cpu.weight of VM 1; 0: no cgroup. 40 busy VMs below one slice of weight 100 get 2.5 each."""
 
@@ -79,13 +105,20 @@ class FleetPlan(BaseModel):
     window_ms: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """The window stays open at least so long, and until the application has ended."""
     sample_ms: Annotated[int, Field(ge=1, lt=2**31)] = 10
+    vm_sample_ms: Annotated[int, Field(ge=1, lt=2**31)] = 500
+    """Period of the rows of all VMs; one VM's costs as much as a row of the machine."""
 
     @model_validator(mode="after")
     def _consistent(self) -> FleetPlan:
         self.knobs  # noqa: B018  (its own check)
+        if self.system not in systems.systems():
+            raise ValueError(f"there is no system {self.system!r}; there are {', '.join(systems.systems())}")
+        for path, value in self.settings:
+            if not _PATH.fullmatch(path) or not _VALUE.fullmatch(value):
+                raise ValueError(f"sysfs {path!r} {value!r}: an absolute path without blanks, and one line of value")
         if self.workload != "none" and not self.dataset_rows and not self.converge_passes:
             raise ValueError("liblinear needs dataset_rows")
-        if self.converge_passes and self.system == "no-ksm":
+        if self.converge_passes and not self.ksmd:
             raise ValueError("nothing converges without KSM")
         if not self.window_ms and not self.converge_passes and not self.trains:
             raise ValueError("neither a window, nor an application, nor passes: there is nothing to wait for")
@@ -103,6 +136,21 @@ class FleetPlan(BaseModel):
             use_zero_pages=self.use_zero_pages,
             merge_across_nodes=self.merge_across_nodes,
         )
+
+    @property
+    def ksmd(self) -> bool:
+        """Whether ksmd works."""
+        return systems.find(self.system).ksmd
+
+    @property
+    def settings(self) -> tuple[Write, ...]:
+        """Files of sysfs that are written, in this order, before anything is scanned."""
+        return systems.settings(systems.find(self.system), self.sysfs)
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Further counters of KSM to sample where the kernel has them."""
+        return systems.find(self.system).counters
 
     @property
     def trains(self) -> bool:
@@ -136,19 +184,28 @@ class FleetPlan(BaseModel):
             )
         }
         numbers |= {"train": int(self.trains), "solver": self.solver, "repeats": self.repeats}
-        numbers |= {"ksm": int(self.system != "no-ksm")}
+        numbers |= {"ksm": int(self.ksmd)}
         numbers |= {
             name: int(getattr(self, name))
             for name in (
                 *("pages_to_scan", "sleep_millisecs", "max_page_sharing", "use_zero_pages", "merge_across_nodes"),
-                *("ksmd_nice", "vm_weight", "prescan_passes", "converge_passes", "window_ms", "sample_ms"),
+                *("ksmd_nice", "ksmd_rt_priority", "vm_weight", "prescan_passes", "converge_passes", "window_ms"),
+                *("sample_ms", "vm_sample_ms"),
             )
         }
         return {name: str(value) for name, value in numbers.items()} | {"dataset": self.dataset}
 
     def render(self) -> str:
-        """The plan file: a version line, then one ``key value`` a line."""
-        return "\n".join([PLAN_HEADER, *(f"{key} {value}" for key, value in self.lines().items())]) + "\n"
+        """The plan file: a version line, one ``key value`` a line, then what is written to sysfs and sampled."""
+        lines = [f"{key} {value}" for key, value in self.lines().items()]
+        return "\n".join([PLAN_HEADER, *lines, *self.repeated()]) + "\n"
+
+    def repeated(self) -> list[str]:
+        """The lines that may stand more than once, in an order that counts."""
+        return [
+            *(f"sysfs {path} {value}" for path, value in self.settings),
+            *(f"counter {name}" for name in self.counters),
+        ]
 
 
 def plan_from(values: dict[str, Any]) -> FleetPlan:
@@ -283,9 +340,15 @@ class FleetResult:
 
     plan: dict[str, str]
     facts: dict[str, str]
+    settings: tuple[Write, ...]
+    """The files of the plan as they read at the end; ``-`` where a file can only be written."""
     samples: tuple[Sample, ...]
+    vm_samples: tuple[Sample, ...]
+    """Rows of every VM, round after round."""
     vms: tuple[dict[str, int], ...]
     verify: dict[str, int]
+    repeated: tuple[str, ...] = ()
+    """The plan's ``sysfs`` and ``counter`` lines as the guest read them."""
 
     def fact(self, name: str) -> int:
         """A fact that is a number.
@@ -315,6 +378,17 @@ class FleetResult:
         return self.facts["app_checksum"] if self.trained else None
 
     @property
+    def idle_share(self) -> float:
+        """Idle time of all processors over the length of the window."""
+        first, last = self.samples[0], self.samples[-1]
+        span = last["t_ns"] - first["t_ns"]
+        return (last["idle_ns"] - first["idle_ns"]) / span if span else 0.0
+
+    def of_vm(self, number: int) -> list[Sample]:
+        """The rows of one VM, in time; VMs count from 1."""
+        return [row for row in self.vm_samples if row["vm"] == number]
+
+    @property
     def corun_ns(self) -> int:
         """How long application and ksmd ran side by side; the whole window when there is no application."""
         return self.fact("app_end_ns") if self.trained else self.fact("window_ns")
@@ -339,17 +413,33 @@ def parse(raw: bytes) -> FleetResult:
             sections[line[1:-1]] = []
         elif sections:
             sections[next(reversed(sections))].append(line)
-    if lost := [name for name in ("plan", "facts", "samples", "vms", "verify") if name not in sections]:
+    if lost := [name for name in _SECTIONS if name not in sections]:
         raise FleetError(f"the fleet result has no section {', '.join(lost)}")
-    samples = _table("samples", sections["samples"])
-    check_columns(samples[0] if samples else sections["samples"][0].split(","))
+    repeated = [line for line in sections["plan"] if line.startswith(("sysfs ", "counter "))]
+    samples, vm_samples = (_table(name, sections[name]) for name in ("samples", "vm_samples"))
+    asked = [line.removeprefix("counter ") for line in repeated if line.startswith("counter ")]
+    check_columns(sections["samples"][0].split(","), also=asked)
+    check_columns(sections["vm_samples"][0].split(","), VM_COLUMNS)
     return FleetResult(
-        plan=_pairs("plan", sections["plan"]),
+        plan=_pairs("plan", [line for line in sections["plan"] if line not in repeated]),
         facts=_pairs("facts", sections["facts"]),
+        settings=_settings(sections["settings"]),
         samples=tuple(samples),
+        vm_samples=tuple(vm_samples),
         vms=tuple(_table("vms", sections["vms"])),
         verify={key: int(value) for key, value in _pairs("verify", sections["verify"]).items()},
+        repeated=tuple(repeated),
     )
+
+
+_SECTIONS = ("plan", "facts", "settings", "samples", "vm_samples", "vms", "verify")
+
+
+def _settings(lines: list[str]) -> tuple[Write, ...]:
+    pairs = [line.partition(" ") for line in lines]
+    if any(not text for _, _, text in pairs):
+        raise FleetError("the fleet result's section settings is not made of paths and values")
+    return tuple((path, text) for path, _, text in pairs)
 
 
 def _body(raw: bytes) -> str:
@@ -404,6 +494,7 @@ def check(plan: FleetPlan, result: FleetResult, expectation: Expectation | None 
 
     """
     faults = [*_plan_faults(plan, result), *_memory_faults(plan, result), *check_samples(result.samples)]
+    faults += check_vm_samples(result.vm_samples, plan.vms) if result.vm_samples else ["there are no samples of VMs"]
     if plan.trains and not result.trained:
         faults.append("VM 1's application did not end")
     if not result.samples:
@@ -419,7 +510,14 @@ def _plan_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
     for key, value in plan.lines().items():
         if result.plan.get(key) != value:
             yield f"plan: {key} was {result.plan.get(key)} in the guest, {value} was asked for"
-    wanted = {"ksmd_nice": plan.ksmd_nice, "max_page_sharing": plan.max_page_sharing}
+    if list(result.repeated) != plan.repeated():
+        yield "plan: its sysfs and counter lines are not those that were asked for"
+    wanted = {
+        "ksmd_nice": plan.ksmd_nice,
+        "ksmd_policy": _SCHED_FIFO if plan.ksmd_rt_priority else 0,
+        "ksmd_rt_priority": plan.ksmd_rt_priority,
+        "max_page_sharing": plan.max_page_sharing,
+    }
     if plan.vm_weight:
         wanted["vm_weight"] = plan.vm_weight
     if not plan.converge_passes:
@@ -427,6 +525,11 @@ def _plan_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
     for key, number in wanted.items():
         if result.fact(key) != number:
             yield f"{key} reads back as {result.fact(key)}, {number} was set"
+    for (path, value), (_, text) in zip(plan.settings, result.settings, strict=False):
+        if text not in ("-", value) and f"[{value}]" not in text.split():
+            yield f"{path} reads back as {text}, {value} was set"
+    if len(result.settings) != len(plan.settings):
+        yield f"{len(result.settings)} of {len(plan.settings)} files of sysfs were read back"
 
 
 def _memory_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
@@ -446,7 +549,7 @@ def _memory_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
 
 def _ksm_faults(plan: FleetPlan, result: FleetResult, oracle: Expectation) -> Iterator[str]:
     last = result.samples[-1]
-    if plan.system == "no-ksm":
+    if not plan.ksmd:
         for sample in (result.samples[0], last):
             for name in ("pages_shared", "pages_sharing", "pages_unshared"):
                 if sample[name]:

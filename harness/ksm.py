@@ -6,7 +6,7 @@ Source of all meanings: Documentation/admin-guide/mm/ksm.rst and mm/ksm.c of Lin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -15,6 +15,9 @@ from harness.errors import FleetError, UsageError
 
 PAGE = 4096
 """Bytes of a page on x86."""
+
+SAMPLE_SCHEMA = 2
+"""Version of the tables below; 2 has the processor's idle time and rows of every VM."""
 
 _STALE = "harness and guest image differ: harness build images"
 
@@ -27,7 +30,7 @@ class Column:
     """A column of the sample table."""
 
     name: str
-    unit: Literal["ns", "pages", "passes", "nodes", "comparisons", "1"]
+    unit: Literal["ns", "pages", "passes", "nodes", "comparisons", "faults", "1"]
     meaning: str
     monotone: bool = False
     """It never falls while ksmd is merging."""
@@ -39,6 +42,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("t_ns", "ns", "since the window opened, CLOCK_MONOTONIC", monotone=True),
     Column("ksmd_ns", "ns", "ksmd's time on a processor, first field of its schedstat", monotone=True),
     Column("app_ns", "ns", "VM 1's time on a processor", monotone=True),
+    Column("idle_ns", "ns", "idle time of all processors together, in steps of 10 ms"),
     Column("pages_shared", "pages", "stable nodes in use: the copies that are kept"),
     Column("pages_sharing", "pages", "further mappings of those copies: the pages saved"),
     Column("pages_unshared", "pages", "pages seen twice with the same checksum, without a partner"),
@@ -52,7 +56,16 @@ COLUMNS: tuple[Column, ...] = (
     Column("page_comparisons", "comparisons", "comparisons of two pages' contents", monotone=True, always=False),
     Column("page_checksums", "pages", "candidates checksummed", monotone=True, always=False),
 )
-"""What the guest program ``fleet`` samples, in its order."""
+"""What the guest program ``fleet`` samples of the whole machine, in its order."""
+
+VM_COLUMNS: tuple[Column, ...] = (
+    Column("t_ns", "ns", "since the window opened; one time for all VMs", monotone=True),
+    Column("vm", "1", "number of the VM, from 1"),
+    Column("runtime_ns", "ns", "the VM's time on a processor", monotone=True),
+    Column("faults", "faults", "its page faults, minor and major, copies on write among them", monotone=True),
+    Column("ksm_merging_pages", "pages", "its pages that are mapped to a KSM page", always=False),
+)
+"""What it samples of every VM."""
 
 
 @dataclass(frozen=True)
@@ -131,25 +144,52 @@ def nodes(mappings: int, limit: int) -> Nodes:
     )
 
 
-def check_columns(names: Iterable[str]) -> None:
+def check_columns(names: Iterable[str], columns: Sequence[Column] = COLUMNS, also: Collection[str] = ()) -> None:
     """Check the header of a sample table.
+
+    Args:
+        names: the header.
+        columns: what the table has.
+        also: further counters that the plan asked for and a kernel may have.
 
     Raises:
         FleetError: a column that every kernel has is missing, or one is unknown.
 
     """
     present = list(names)
-    known = {column.name for column in COLUMNS}
+    known = {column.name for column in columns} | set(also)
     if unknown := [name for name in present if name not in known]:
         raise FleetError(f"unknown sample columns: {', '.join(unknown)}", hint=_STALE)
-    if lost := [column.name for column in COLUMNS if column.always and column.name not in present]:
+    if lost := [column.name for column in columns if column.always and column.name not in present]:
         raise FleetError(f"sample columns are missing: {', '.join(lost)}", hint=_STALE)
 
 
 def check_samples(samples: Sequence[Sample]) -> list[str]:
     """What contradicts itself in a table of samples, one line a contradiction; empty when sound."""
+    faults = _falls(samples, COLUMNS)
+    for sample in samples:
+        if sample.get("page_checksums", 0) > sample.get("pages_scanned", sample.get("page_checksums", 0)):
+            faults.append(f"more checksums than candidates at t = {sample['t_ns']} ns")
+            break
+    return faults
+
+
+def check_vm_samples(samples: Sequence[Sample], vms: int) -> list[str]:
+    """The same for the table of the VMs: every VM is in every round, and none of its sums falls."""
     faults = []
-    for column in COLUMNS:
+    rounds = [samples[at : at + vms] for at in range(0, len(samples), vms)]
+    if any([row["vm"] for row in part] != list(range(1, vms + 1)) for part in rounds):
+        faults.append(f"a round of VM samples does not hold the VMs 1 to {vms}")
+    for vm in range(1, vms + 1):
+        faults += [f"VM {vm}: {fault}" for fault in _falls([row for row in samples if row["vm"] == vm], VM_COLUMNS)]
+    if lost := [row for row in samples if row["faults"] < 0]:
+        faults.append(f"the faults of VM {lost[0]['vm']} could not be read")
+    return faults
+
+
+def _falls(samples: Sequence[Sample], columns: Sequence[Column]) -> list[str]:
+    faults = []
+    for column in columns:
         if not column.monotone or not samples or column.name not in samples[0]:
             continue
         for before, after in pairwise(samples):
@@ -158,8 +198,4 @@ def check_samples(samples: Sequence[Sample]) -> list[str]:
                     f"{column.name} fell from {before[column.name]} to {after[column.name]} at t = {after['t_ns']} ns"
                 )
                 break
-    for sample in samples:
-        if sample.get("page_checksums", 0) > sample.get("pages_scanned", sample.get("page_checksums", 0)):
-            faults.append(f"more checksums than candidates at t = {sample['t_ns']} ns")
-            break
     return faults

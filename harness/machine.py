@@ -80,6 +80,8 @@ class MachineSpec:
     """Files handed to the guest; a name without a slash lands below ``opt/paraksm/``."""
     ssh_port: int | None = None
     """Port of 127.0.0.1 that is forwarded to the guest's ssh server (functional only)."""
+    devices: tuple[str, ...] = ()
+    """Further ``-device`` arguments, say ``idxd-dsa,id=dsa0``."""
     accel: str = "tcg"
     cpu: str = _CPU
     console: bool = False
@@ -151,6 +153,8 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         ]  # fmt: skip
     else:
         words += _functional_words(spec, channels)
+    for device in spec.devices:
+        words += ["-device", device]
     for name, path in sorted(spec.fw_cfg.items()):
         words += ["-fw_cfg", f"name={_full_name(name)},file={_quote(path)}"]
     if spec.paused:

@@ -42,6 +42,10 @@ class AppliedSeries:
     series_digest: str
     dirty: bool
     dirty_digest: str | None
+    provides: frozenset[str] = frozenset()
+    """What the patched tree can, in the words of ``harness/systems.toml``."""
+    upto: str | None = None
+    """The patch that the series was cut after, if it was."""
 
 
 def apply(tree: SourceTree, series: Series | None = None) -> AppliedSeries:
@@ -78,7 +82,9 @@ def apply(tree: SourceTree, series: Series | None = None) -> AppliedSeries:
             state = {"series_digest": wanted, "commit": commit}
             state["tree_id"] = _tree_of(tree, commit)
             atomic_write(_state_file(tree), json.dumps(state))
-    return AppliedSeries(tree, state["tree_id"], wanted, dirty, present if dirty else None)
+    return AppliedSeries(
+        tree, state["tree_id"], wanted, dirty, present if dirty else None, series.provides(tree.series), series.upto
+    )
 
 
 def _tree_of(tree: SourceTree, commit: str) -> str:

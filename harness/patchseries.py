@@ -9,6 +9,7 @@ rest. Renderings are committed, so that anyone can ``git am`` them without this 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import tomllib
@@ -22,6 +23,9 @@ from harness.errors import PatchError, UsageError
 
 TOPICS: Mapping[str, str] = {"linux": "linux", "qemu": "qemu"}
 """Topic below ``patches/`` for each kind of source."""
+
+BASE = "base"
+"""Stands for the released tree where a patch is asked for; git's tag of it has the same name."""
 
 _HUNK = re.compile(r"^@@ (\w+) @@(.*)$")
 
@@ -39,6 +43,8 @@ class Patch:
     kconfig: tuple[str, ...]
     values: Mapping[str, Any]
     at: Mapping[str, Mapping[str, int]]
+    provides: tuple[str, ...] = ()
+    """Capabilities that are there from this patch on, in the words of ``harness/systems.toml``."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class Series:
     root: Path
     title: str = ""
     cover: str = ""
+    upto: str | None = None
+    """The patch that a prefix of the series ends with, ``base`` for none of them; None for the whole series."""
 
     def for_kernel(self, kernel: str) -> list[Patch]:
         """The patches that a kernel series gets, in order.
@@ -86,6 +94,35 @@ class Series:
                 hint=f"add {kernel} to patches/{self.topic}/series.toml and run `harness patch generate`",
             )
         return [patch for patch in self.patches if kernel in patch.kernels]
+
+    def provides(self, kernel: str) -> frozenset[str]:
+        """What a kernel series can with the whole of this series."""
+        return frozenset(name for patch in self.for_kernel(kernel) for name in patch.provides)
+
+    def prefix(self, upto: str | None) -> Series:
+        """The series up to a patch, that one included; all of it for None, nothing for ``base``.
+
+        Raises:
+            UsageError: there is no such patch.
+        """
+        if upto is None:
+            return self
+        ids = [patch.id for patch in self.patches]
+        if upto != BASE and upto not in ids:
+            raise UsageError(
+                f"the {self.topic} series has no patch {upto!r}", hint=f"one of: {', '.join([BASE, *ids])}"
+            )
+        chosen = self.patches[: ids.index(upto) + 1] if upto != BASE else ()
+        return dataclasses.replace(self, patches=chosen, upto=upto)
+
+    def before(self, patch_id: str) -> Series:
+        """The series without a patch and all that follow it.
+
+        Raises:
+            UsageError: there is no such patch.
+        """
+        ids = [BASE, *(patch.id for patch in self.prefix(patch_id).patches)]
+        return self.prefix(ids[-2])
 
 
 def load(topic: str, root: Path | None = None) -> Series:
@@ -109,6 +146,7 @@ def load(topic: str, root: Path | None = None) -> Series:
                 kconfig=tuple(entry.get("kconfig", ())),
                 values=dict(entry.get("values", {})),
                 at={kernel: dict(table) for kernel, table in entry.get("at", {}).items()},
+                provides=tuple(entry.get("provides", ())),
             )
             for entry in data["patch"]
         )

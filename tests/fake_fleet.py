@@ -23,7 +23,7 @@ ARTEFACTS = Artefacts(
 
 def result(plan: fleet.FleetPlan, **change: int) -> bytes:
     """What the guest program would write for a plan: ksmd at work for 40% of the time, all that can be saved, saved."""
-    ksm = plan.system != "no-ksm"
+    ksm = plan.ksmd
     best = fleet.expect(plan).pages_sharing if ksm else 0
     values = {
         "app_ns": (20 if ksm else 10) * 10**8 + plan.seed,
@@ -31,8 +31,9 @@ def result(plan: fleet.FleetPlan, **change: int) -> bytes:
         "bad_pages": 0,
         "extra_pages": 0,
     } | change
+    vms = plan.vms - values["lost_vms"]
     ksmd = values["app_ns"] * 4 // 10 if ksm else 0
-    names = "t_ns,ksmd_ns,app_ns,pages_shared,pages_sharing,pages_unshared,pages_volatile,full_scans," + (
+    names = "t_ns,ksmd_ns,app_ns,idle_ns,pages_shared,pages_sharing,pages_unshared,pages_volatile,full_scans," + (
         "stable_node_chains,stable_node_dups,run,pages_to_scan"
     )
     rows = []
@@ -40,24 +41,28 @@ def result(plan: fleet.FleetPlan, **change: int) -> bytes:
         sharing = best * step // 10 + (values["extra_pages"] if ksm and step == 10 else 0)
         t = values["app_ns"] * step // 10
         rows.append(
-            [t, ksmd * step // 10, t - ksmd * step // 10, sharing and 1, sharing, 0, 0, step, 0, 0, int(ksm), 9]
+            [t, ksmd * step // 10, t - ksmd * step // 10, 0, sharing and 1, sharing, 0, 0, step, 0, 0, int(ksm), 9]
         )
     facts = {
-        "ksmd_nice": plan.ksmd_nice, "vm_weight": plan.vm_weight or -1, "pages_to_scan": plan.pages_to_scan,
-        "sleep_millisecs": plan.sleep_millisecs, "max_page_sharing": plan.max_page_sharing, "app_done": 1,
+        "ksmd_nice": plan.ksmd_nice, "ksmd_policy": int(plan.ksmd_rt_priority > 0),
+        "ksmd_rt_priority": plan.ksmd_rt_priority, "vm_weight": plan.vm_weight or -1,
+        "pages_to_scan": plan.pages_to_scan, "sleep_millisecs": plan.sleep_millisecs,
+        "max_page_sharing": plan.max_page_sharing, "app_done": 1,
         "app_ns": values["app_ns"], "app_end_ns": values["app_ns"] + 1000, "app_checksum": "00c0ffee",
         "window_ns": values["app_ns"] + 2000, "ksmd_ns_to_app_end": ksmd, "ksmd_ns_window": ksmd, "samples": 11,
     }  # fmt: skip
-    vms = plan.vms - values["lost_vms"]
     verify = {
         "checked_pages": plan.vms * plan.pages_per_vm, "bad_pages_merged": values["bad_pages"],
         "bad_pages_unmerged": 0, "ksm_pages_after_unmerge": 0,
     }  # fmt: skip
     lines = [
         fleet.RESULT_HEADER,
-        "[plan]", *(f"{key} {value}" for key, value in plan.lines().items()),
+        "[plan]", *(f"{key} {value}" for key, value in plan.lines().items()), *plan.repeated(),
         "[facts]", *(f"{key} {value}" for key, value in facts.items()),
+        "[settings]", *(f"{path} {value}" for path, value in plan.settings),
         "[samples]", names, *(",".join(map(str, row)) for row in rows),
+        "[vm_samples]", "t_ns,vm,runtime_ns,faults,ksm_merging_pages",
+        *(f"{t},{vm + 1},{t},{vm},0" for t in (0, values["app_ns"]) for vm in range(vms)),
         "[vms]", "vm,rss_anon_kb,ksm_merging_pages,runtime_ns", *(f"{vm + 1},100,0,5" for vm in range(vms)),
         "[verify]", *(f"{key} {value}" for key, value in verify.items()),
     ]  # fmt: skip

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="fig12|fig13|FILE.toml", help="Which experiment.")],
+    name: Annotated[str, typer.Argument(metavar="fig12|fig13|fig14|FILE.toml", help="Which experiment.")],
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the cells, their state and cost; build and run nothing.")
     ] = False,
@@ -78,6 +78,17 @@ def command(
         )
 
 
+def _absent(made: Plan) -> dict[str, str]:
+    """Labels of what does not exist here, each with the reason."""
+    from harness.experiment.spec import workloads
+    from harness.systems import systems
+
+    labels = {item.id: item.label for item in systems().values()} | {
+        item.id: item.label for item in workloads().values()
+    }
+    return {labels[name]: reason for name, reason in made.absent.items()}
+
+
 def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
     if json:
         from json import dumps
@@ -92,7 +103,7 @@ def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
             }
             for row in rows
         ]
-        typer.echo(dumps({"experiment": made.spec.id, "cells": cells, "not_built_yet": dict(made.absent)}, indent=1))
+        typer.echo(dumps({"experiment": made.spec.id, "cells": cells, "not_built_yet": _absent(made)}, indent=1))
         return
     from harness.report.tables import Table, show
 
@@ -110,7 +121,7 @@ def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
     notes = [f"one after another about {total:.0f} s, less with several at once; building not counted"]
     if any(row.state == "pending" for row in rows):
         notes.append("pending: the key is known once kernel, QEMU and image are built (or the target is reached)")
-    notes += [f"not built yet: {label} ({reason})" for label, reason in made.absent]
+    notes += [f"not built yet: {label} ({reason})" for label, reason in _absent(made).items()]
     seeds = f"{made.seeds} seed" + ("s" if made.seeds > 1 else "")
     title = f"{made.spec.id}: {made.spec.title} (profile {made.profile}, preset {made.preset}, {seeds})"
     show(Table(title, ("key", "cell", "state", "time", "estimate from"), lines, tuple(notes)))

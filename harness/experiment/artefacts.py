@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import PROJECT, atomic_write, paths, sha256_file, sha256_json
 from harness.errors import HostError
+from harness.systems import catalogue
 
 if TYPE_CHECKING:
     from harness.host import Host
@@ -38,6 +39,8 @@ class Artefacts:
     """``measured``: virtual time, deterministic; ``functional``: the wall clock of a host."""
     inputs: Mapping[str, Any]
     """What goes into the key of every cell, plain values."""
+    capabilities: frozenset[str] = frozenset()
+    """What the kernel and the machine can, in the words of :mod:`harness.systems`."""
 
 
 def of_workbench(bench: Workbench) -> Artefacts:
@@ -67,7 +70,27 @@ def of_workbench(bench: Workbench) -> Artefacts:
             },
             "image": {"name": bench.image.name, "digest": bench.image.digest},
         },
+        frozenset(kernel.applied.provides) | frozenset(qemu.applied.provides),
     )
+
+
+def promised() -> frozenset[str]:
+    """What the series of this checkout provide: what a machine will be capable of once it is built."""
+    from harness import patchseries
+
+    series = [patchseries.load(topic) for topic in patchseries.TOPICS.values()]
+    return frozenset(name for item in series for patch in item.patches for name in patch.provides)
+
+
+def of_running(host: Host) -> frozenset[str]:
+    """What a host that runs can, as its sysfs shows it."""
+    out = set()
+    for name, capability in catalogue().capability.items():
+        read = host.run(["sh", "-c", 'test -e "$1" && { cat "$1" 2>/dev/null; true; }', "look", capability.file],
+                        timeout=30, check=False)  # fmt: skip
+        if read.returncode == 0 and capability.shown_by(read.stdout):
+            out.add(name)
+    return frozenset(out)
 
 
 def programs() -> dict[str, Path]:
@@ -101,6 +124,7 @@ def of_host(host: Host, binaries: Mapping[str, Path]) -> Artefacts:
             "host": {"address": str(host.address), "key": host.key},
             "programs": {name: sha256_file(path) for name, path in binaries.items()},
         },
+        of_running(host),
     )
 
 
@@ -140,6 +164,7 @@ def remember(bench: Workbench, kernel: str | None, source: str | None) -> Artefa
                 "trees": trees,
                 "files": [str(path) for path in files],
                 "inputs": dict(made.inputs),
+                "capabilities": sorted(made.capabilities),
             }
         ),
     )
@@ -158,6 +183,6 @@ def recall(kernel: str | None, source: str | None) -> Artefacts | None:
         present = all(Path(path).is_file() for path in data["files"]) and all(Path(t).is_dir() for t in data["trees"])
         if not present or data["witness"] != _witness(data["trees"]):
             return None
-        return Artefacts(EMULATED, "measured", data["inputs"])
+        return Artefacts(EMULATED, "measured", data["inputs"], frozenset(data["capabilities"]))
     except (OSError, ValueError, KeyError):
         return None

@@ -193,7 +193,7 @@ def _one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Even
                 outcome="failed" if failure else "ok",
                 reason=failure.reason if failure else "",
                 metrics=metrics,
-                identical=("plan.txt", "results.raw", "samples.csv"),
+                identical=("plan.txt", "results.raw", "samples.csv", "vm_samples.csv"),
             )
             atomic_write(
                 work / HOST,
@@ -236,7 +236,13 @@ def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
     names = list(samples[0])
     lines = [",".join(names), *(",".join(str(sample[name]) for name in names) for sample in samples)]
     atomic_write(work / "samples.csv", "\n".join(lines) + "\n")
+    names = list(result.vm_samples[0])
+    lines = [",".join(names), *(",".join(str(row[name]) for name in names) for row in result.vm_samples)]
+    atomic_write(work / "vm_samples.csv", "\n".join(lines) + "\n")
     first, last = samples[0], samples[-1]
+    # a window that waits for a slow application is longer than planned: systems are compared over the planned one
+    planned = next((row for row in samples if row["t_ns"] >= cell.fleet.window_ms * 1_000_000), last)
+    faults = [row["faults"] for row in result.of_vm(1)]
     return {
         "application_ns": result.application_ns,
         "model": result.model,
@@ -244,6 +250,10 @@ def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
         "ksmd_ns": result.ksmd_ns,
         "saved_bytes": PAGE * (last["pages_sharing"] - first["pages_sharing"]),
         "window_ns": last["t_ns"] - first["t_ns"],
+        "planned_saved_bytes": PAGE * (planned["pages_sharing"] - first["pages_sharing"]),
+        "planned_ksmd_ns": planned["ksmd_ns"] - first["ksmd_ns"],
+        "idle_share": round(result.idle_share, 6),
+        "vm1_faults": faults[-1] - faults[0],
         # what the un-timed passes before the window merged cannot be saved in it
         "possible_bytes": PAGE * (fleet.expect(cell.fleet).pages_sharing - first["pages_sharing"]),
     }

@@ -69,6 +69,7 @@ def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
         preset=request.preset,
         seeds=request.seeds,
         virtual=request.target is None,
+        promised=artefacts.promised() if request.target is None else (),
     )
 
 
@@ -159,12 +160,13 @@ def scale(made: Plan) -> str:
 def _report(made: Plan, where: Path) -> Report:
     """Write the report, and beside it which cells it is made of, so that it can be redrawn without a plan."""
     listed: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "spec": made.spec.model_dump(mode="json", by_alias=True),
         "profile": made.profile,
         "preset": made.preset,
         "seeds": made.seeds,
         "scale": scale(made),
+        "absent": dict(made.absent),
         "cells": [{"system": c.system, "workload": c.workload, "seed": c.seed, "key": c.key} for c in made.cells],
     }
     atomic_write(where / _LIST, canonical(listed))
@@ -193,8 +195,9 @@ def _selection(where: Path) -> Selection:
             (item["system"], item["workload"], int(item["seed"])): store().get(item["key"]) for item in data["cells"]
         }
         return Selection(
-            Spec.model_validate(data["spec"]), data["profile"], data["preset"], data["seeds"], records, data["scale"]
-        )
+            Spec.model_validate(data["spec"]), data["profile"], data["preset"], data["seeds"], records, data["absent"],
+            data["scale"],
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise UsageError(f"{where}: no report there", hint="harness experiment fig12") from error
     except (ValueError, KeyError, TypeError) as error:

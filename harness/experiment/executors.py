@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness.config import atomic_write
 from harness.errors import FleetError, HostError, MachineError
 from harness.experiment.plan import PLAN_FILE, Cell
+from harness.systems import catalogue, knob_files
 from harness.ui import ui
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from harness.machine import Machine
     from harness.workbench import Workbench
 
-_KSM = "/sys/kernel/mm/ksm"
+_KSM = _KSM_DIRECTORY = "/sys/kernel/mm/ksm"
 _KNOBS = ("max_page_sharing", "merge_across_nodes", "use_zero_pages", "pages_to_scan", "sleep_millisecs")
 """Knobs the fleet program sets; the first two can be written only while nothing is merged."""
 
@@ -55,6 +56,7 @@ class Sealed:
             memory_mib=cell.memory_mib,
             seed=cell.seed,
             fw_cfg={PLAN_FILE: work / "plan.txt"},
+            devices=cell.devices,
         )
         with Machine(spec, work) as machine:
             machine.start()
@@ -146,20 +148,31 @@ class Remote:
 
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:
-        """Put KSM's switch, knobs and priority back, whatever happens."""
-        names = ("run", *_KNOBS)
-        before = self._host.run(["sh", "-c", f"cd {_KSM} && cat {' '.join(names)}"], timeout=30).stdout.split()
-        if len(before) != len(names):
-            raise HostError(f"{self._host.address}: cannot read the knobs in {_KSM}")
-        nice = self._host.run(["sh", "-c", _KSMD_NICE], timeout=30).stdout.strip()
+        """Put KSM's switch, mode, knobs and ksmd's scheduling back, whatever happens."""
+        names = ("run", *_KNOBS, *knob_files(_KSM_DIRECTORY))
+        script = f'cd {_KSM} && for n in {" ".join(names)}; do [ ! -e "$n" ] || echo "$n $(cat "$n")"; done'
+        shown = self._host.run(["sh", "-c", script], timeout=30).stdout.splitlines()
+        before = {name: _current(text) for name, _, text in (line.partition(" ") for line in shown)}
+        if lost := [name for name in names[: 1 + len(_KNOBS)] if not before.get(name)]:
+            raise HostError(f"{self._host.address}: cannot read {', '.join(lost)} in {_KSM}")
+        scheduling = self._host.run(["sh", "-c", _KSMD_SCHEDULING], timeout=30).stdout.split()
+        resets = [(path.rpartition("/")[2], value) for path, value in catalogue().reset]
+        lines = [f"cd {_KSM}", *(f"echo {value} > {name}" for name, value in resets if name in before)]
+        self._host.run(["sh", "-c", "\n".join(lines)], timeout=120)
         try:
             yield
         finally:
             lines = [f"cd {_KSM}", "echo 2 > run"]
-            lines += [f"echo {value} > {name}" for name, value in zip(names[1:], before[1:], strict=True)]
-            lines.append(f"echo {before[0]} > run")
-            if nice:
-                lines.append(f'for p in $({_KSMD_PID}); do renice {nice} -p "$p" >/dev/null; done')
+            # the last first: a mode was written after its knobs, and a knob may be refused while the mode is at work
+            lines += [f"echo {value} > {name}" for name, value in reversed(before.items()) if name != "run"]
+            lines.append(f"echo {before['run']} > run")
+            if len(scheduling) == 3:
+                nice, priority, policy = scheduling
+                how = f"-f -p {priority}" if policy == "1" else "-o -p 0"
+                lines.append(
+                    f"for p in $({_KSMD_PID}); do renice {nice} -p $p >/dev/null; "
+                    f'[ "$({_POLICY})" = {policy} ] || chrt {how} $p; done'
+                )
             try:
                 self._host.run(["sh", "-c", "\n".join(lines)], timeout=120)
             except HostError as error:
@@ -169,4 +182,12 @@ class Remote:
 # the shell's number becomes the program's, so that whoever interrupts can find it
 _RUN = 'echo $$ > "$1/pid" && exec "$1/fleet" run "$1/plan"'
 _KSMD_PID = 'for d in /proc/[0-9]*; do read -r n < $d/comm && [ "$n" = ksmd ] && echo ${d#/proc/}; done 2>/dev/null'
-_KSMD_NICE = f"for p in $({_KSMD_PID}); do cut -d' ' -f19 /proc/$p/stat; done"
+_KSMD_SCHEDULING = f"for p in $({_KSMD_PID}); do cut -d' ' -f19,40,41 /proc/$p/stat; done"
+"""Nice value, real-time priority and policy: fields 19, 40 and 41 of its stat."""
+_POLICY = "cut -d' ' -f41 /proc/$p/stat"
+
+
+def _current(text: str) -> str:
+    """The value of a knob; of several modes the one in brackets."""
+    inside = text.partition("[")[2].partition("]")[0]
+    return inside or text.strip()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.experiment.artefacts import EMULATED, Artefacts
-from harness.experiment.spec import Knobs, Spec, systems, workloads
+from harness.experiment.spec import Knobs, Spec, workloads
 from harness.experiment.store import RunRecord, State, Store, key_of
+from harness.systems import find, lacking, machine_devices, systems
 
 if TYPE_CHECKING:
     from harness.fleet import FleetPlan
@@ -87,6 +88,11 @@ class Cell:
         return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}"
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """``-device`` arguments of the machine it runs in."""
+        return tuple(self.machine.get("devices", ()))
+
+    @property
     def memory_mib(self) -> int:
         """Memory of the machine the cell runs in."""
         return int(self.machine["memory_mib"])
@@ -101,8 +107,8 @@ class Plan:
     preset: str
     seeds: int
     cells: tuple[Cell, ...]
-    absent: tuple[tuple[str, str], ...]
-    """Labels and reasons of the systems and workloads that are not built yet."""
+    absent: Mapping[str, str]
+    """Systems and workloads of the spec that do not exist here, by id, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ def make(
     preset: str | None = None,
     seeds: int | None = None,
     virtual: bool = True,
+    promised: Collection[str] = (),
 ) -> Plan:
     """Expand a spec into cells, in the order seed, workload, system.
 
@@ -135,6 +142,7 @@ def make(
         preset: knobs of the systems; the spec's own by default.
         seeds: how many seeds, counted from 1; the spec's own by default.
         virtual: time is virtual, so the paper's milliseconds are doubled.
+        promised: capabilities to plan with while ``artefacts`` is None.
 
     Raises:
         UsageError: an unknown profile or preset, or one that the spec does not allow.
@@ -142,17 +150,18 @@ def make(
     """
     profile, preset, seeds = profile or spec.profile, preset or spec.preset, seeds or spec.axes.seeds
     knobs = spec.knobs(preset)
-    known_systems, known_workloads = systems(), workloads()
+    capabilities = promised if artefacts is None else artefacts.capabilities
+    absent = {name: lacking(systems()[name], capabilities) for name in spec.axes.system}
+    absent |= {name: "" if workloads()[name].available else workloads()[name].reason for name in spec.axes.workload}
+    absent = {name: reason for name, reason in absent.items() if reason}
     cells = tuple(
         _cell(system, workload, seed, profile, knobs[system], artefacts, virtual)
         for seed in range(1, seeds + 1)
         for workload in spec.axes.workload
-        if known_workloads[workload].available
+        if workload not in absent
         for system in spec.axes.system
-        if known_systems[system].available
+        if system not in absent
     )
-    named = [known_systems[name] for name in spec.axes.system] + [known_workloads[name] for name in spec.axes.workload]
-    absent = tuple((item.label, item.reason) for item in named if not item.available)
     return Plan(spec, profile, preset, seeds, cells, absent)
 
 
@@ -166,11 +175,12 @@ def _cell(
     memory = MACHINE_BASE_MIB + pages * 4096 * 3 // 2 // 2**20
     machine: dict[str, Any] = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
     if virtual:
-        machine["argv"] = machine_argv(machine["memory_mib"], seed)
+        machine["devices"] = list(machine_devices(find(system)))
+        machine["argv"] = machine_argv(machine["memory_mib"], seed, tuple(machine["devices"]))
     return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts)
 
 
-def machine_argv(memory_mib: int, seed: int) -> list[str]:
+def machine_argv(memory_mib: int, seed: int, devices: tuple[str, ...] = ()) -> list[str]:
     """The sealed machine's command line with names in place of paths: what of it decides a result."""
     from types import SimpleNamespace
     from typing import cast
@@ -182,8 +192,9 @@ def machine_argv(memory_mib: int, seed: int) -> list[str]:
         path=Path("IMAGE"),
     )  # fmt: skip
     spec = machine.MachineSpec(
-        cast("Any", parts), parts, parts, "measured", memory_mib, seed=seed, fw_cfg={PLAN_FILE: Path("PLAN")}
-    )
+        cast("Any", parts), parts, parts, "measured", memory_mib,
+        seed=seed, fw_cfg={PLAN_FILE: Path("PLAN")}, devices=devices,
+    )  # fmt: skip
     return machine.argv(spec, Path("RUN"), machine.Channels(monitor=3))
 
 
@@ -191,13 +202,11 @@ def fleet_plan(system: str, workload: str, seed: int, profile: str, knobs: Knobs
     """The fleet of a cell: a profile's, with the system's knobs.
 
     Raises:
-        UsageError: unknown profile; knobs that the fleet program cannot set.
+        UsageError: unknown profile.
 
     """
     from harness import fleet
 
-    if knobs.sched != "other":
-        raise UsageError(f"{system}: the fleet program cannot run ksmd under {knobs.sched} yet")
     base = fleet.profile(profile)
     # A small profile has a short window: ksmd then naps shorter and scans less at a time, at the same pace, so that
     # enough of its wake-ups fit. The profile's own nap, against the full-size one, says by how much.
@@ -210,7 +219,7 @@ def fleet_plan(system: str, workload: str, seed: int, profile: str, knobs: Knobs
             "seed": seed,
             "pages_to_scan": max(1, round(knobs.pages_to_scan * share)),
             "sleep_millisecs": round(knobs.sleep_millisecs * scale * share),
-            "ksmd_nice": knobs.priority,
+            **({"ksmd_rt_priority": knobs.priority} if knobs.sched == "fifo" else {"ksmd_nice": knobs.priority}),
         }
     )
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UsageError
+from harness.systems import systems
 
 HERE = Path(__file__).resolve().parent
 SPECS = HERE / "specs"
@@ -18,15 +19,6 @@ SPECS = HERE / "specs"
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class System(_Strict):
-    """A value of the system axis."""
-
-    id: str
-    label: str
-    available: bool
-    reason: str = ""
 
 
 class Workload(_Strict):
@@ -53,11 +45,17 @@ class Knobs(_Strict):
     priority: Annotated[int, Field(ge=-20, le=99)]
     offered_load: Annotated[int, Field(ge=0)]
 
+    @model_validator(mode="after")
+    def _priority_of_the_class(self) -> Self:
+        low, high = (-20, 19) if self.sched == "other" else (1, 99)
+        if not low <= self.priority <= high:
+            raise ValueError(f"priority {self.priority}: under {self.sched} it is {low} to {high}")
+        return self
+
 
 class Catalogue(_Strict):
-    """All systems, workloads and presets there are."""
+    """All workloads and presets there are."""
 
-    system: tuple[System, ...]
     workload: tuple[Workload, ...]
     preset: dict[str, dict[str, Knobs]]
 
@@ -86,11 +84,11 @@ class Spec(_Strict):
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    kind: Literal["degradation", "saving"]
+    kind: Literal["degradation", "saving", "efficiency"]
     title: str
     paper: str
     baseline: str | None = None
-    metrics: tuple[Literal["application_ns", "ksmd_utilisation", "saved_bytes"], ...]
+    metrics: tuple[Literal["application_ns", "ksmd_utilisation", "saved_bytes", "saved_per_ksmd_time"], ...]
     profile: str
     preset: str
     unequal: tuple[str, ...] = ()
@@ -106,8 +104,10 @@ class Spec(_Strict):
                     raise ValueError(f"axes.{axis}: {name!r} is unknown; known: {', '.join(known)}")
             if len(set(names)) != len(names):
                 raise ValueError(f"axes.{axis}: a name stands twice")
-        if self.kind == "degradation" and self.baseline not in self.axes.system:
-            raise ValueError("baseline: a degradation needs one of its systems to compare with")
+        if self.kind != "saving" and self.baseline not in self.axes.system:
+            raise ValueError(f"baseline: {self.kind} needs one of its systems to compare with")
+        if self.kind == "efficiency" and not all(systems()[name].ksmd for name in self.axes.system):
+            raise ValueError("axes.system: there is no efficiency without ksmd")
         for name in (self.preset, *self.unequal):
             if name not in presets():
                 raise ValueError(f"preset {name!r} is unknown; known: {', '.join(presets())}")
@@ -139,9 +139,9 @@ class Spec(_Strict):
 def inequality(knobs: dict[str, Knobs]) -> list[str]:
     """What is not the same in all systems: any of offered load, scheduling and scan rhythm.
 
-    How ksmd scans and runs cannot differ in ``no-ksm``, which has no ksmd at work; its offered load can.
+    How ksmd scans and runs cannot differ in a system without ksmd at work; its offered load can.
     """
-    with_ksmd = [item for name, item in knobs.items() if name != "no-ksm"]
+    with_ksmd = [item for name, item in knobs.items() if systems()[name].ksmd]
     out: list[str] = []
     if len({item.offered_load for item in knobs.values()}) > 1:
         out.append("offered load")
@@ -172,11 +172,6 @@ def catalogue() -> Catalogue:
         return Catalogue.model_validate(_read(path))
     except ValidationError as error:
         raise _explain(path, error) from error
-
-
-def systems() -> dict[str, System]:
-    """Systems by id, in the paper's order."""
-    return {item.id: item for item in catalogue().system}
 
 
 def workloads() -> dict[str, Workload]:

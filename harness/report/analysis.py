@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.experiment.spec import Spec, System, Workload, inequality, systems, workloads
+from harness.experiment.spec import Spec, Workload, inequality, workloads
 from harness.experiment.store import RunRecord
 from harness.report import paper, statistics
 from harness.report.statistics import Estimate
+from harness.systems import System, systems
 
 PAGE = 4096
 """Bytes of a page that KSM merges."""
@@ -31,8 +32,14 @@ class Selection:
     preset: str
     seeds: int
     records: Mapping[CellName, RunRecord | None]
+    absent: Mapping[str, str]
+    """Systems and workloads that did not exist where this was planned, by id, each with the reason."""
     scale: str = ""
     """One line for people: how the profile compares with the paper's fleet."""
+
+    def reason(self, system: str, workload: str) -> str:
+        """Why there is nothing to run; empty if there is."""
+        return self.absent.get(system) or self.absent.get(workload) or ""
 
     def of(self, system: str, workload: str) -> list[RunRecord | None]:
         """The records of all seeds, in the order of the seeds."""
@@ -101,6 +108,37 @@ class Saving:
     stamps: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What one system saves for ksmd's time under one workload."""
+
+    system: System
+    workload: Workload
+    status: Status
+    reason: str = ""
+    ratio: Estimate | None = None
+    """Efficiency over the baseline's."""
+    bytes_per_us: Estimate | None = None
+    """Bytes saved for a microsecond of ksmd; where an instruction is a cycle is a nanosecond, for 1000 cycles."""
+    saved_mib: Estimate | None = None
+    ksmd_seconds: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Figure 14."""
+
+    selection: Selection
+    marks: tuple[Mark, ...]
+    geomeans: Mapping[str, Estimate | None] = field(default_factory=dict)
+    """By system; None unless every workload has a number."""
+    stamps: tuple[str, ...] = ()
+
+    def mark(self, system: str, workload: str) -> Mark:
+        """That of a system under a workload."""
+        return next(mark for mark in self.marks if (mark.system.id, mark.workload.id) == (system, workload))
+
+
 def degradation(selection: Selection) -> Degradation:
     """Compute Figure 12: D = T_system / T_baseline of VM 1, paired by seed."""
     spec = selection.spec
@@ -116,12 +154,14 @@ def degradation(selection: Selection) -> Degradation:
 
 def _overall(result: Degradation, system: str) -> Estimate | None:
     """Geometric mean over all workloads of the spec; there is none while one of them has no number."""
-    spec = result.selection.spec
-    parts = [result.bar(system, workload).degradation for workload in spec.axes.workload]
+    workloads = result.selection.spec.axes.workload
+    return _geomean([result.bar(system, name).degradation for name in workloads], result.selection.seeds)
+
+
+def _geomean(parts: list[Estimate | None], seeds: int) -> Estimate | None:
     if any(part is None for part in parts):
         return None
-    values = [part.value for part in parts if part is not None]
-    return Estimate(statistics.geomean(values), None, None, result.selection.seeds)
+    return Estimate(statistics.geomean([part.value for part in parts if part is not None]), None, None, seeds)
 
 
 def _status(records: list[RunRecord | None]) -> tuple[Status, str]:
@@ -135,9 +175,8 @@ def _status(records: list[RunRecord | None]) -> tuple[Status, str]:
 
 
 def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
-    for item in (system, workload):
-        if not item.available:
-            return Bar(system, workload, "not built yet", item.reason)
+    if absent := selection.reason(system.id, workload.id):
+        return Bar(system, workload, "not built yet", absent)
     records = selection.of(system.id, workload.id)
     status, reason = _status(records)
     if status != "result":
@@ -181,9 +220,8 @@ def saving(selection: Selection) -> Saving:
 def _curve(selection: Selection, system: System, workload: Workload) -> Curve:
     import numpy
 
-    for item in (system, workload):
-        if not item.available:
-            return Curve(system, "not built yet", item.reason)
+    if absent := selection.reason(system.id, workload.id):
+        return Curve(system, "not built yet", absent)
     records = selection.of(system.id, workload.id)
     status, reason = _status(records)
     if status != "result":
@@ -208,6 +246,58 @@ def _curve(selection: Selection, system: System, workload: Workload) -> Curve:
     )
 
 
+def efficiency(selection: Selection) -> Efficiency:
+    """Compute Figure 14: what is saved from the start to the planned end of the window, over ksmd's time in it."""
+    spec = selection.spec
+    marks = tuple(
+        _mark(selection, systems()[system], workloads()[workload])
+        for workload in spec.axes.workload
+        for system in spec.axes.system
+    )
+    result = Efficiency(selection, marks)
+    means = {
+        system: _geomean([result.mark(system, name).ratio for name in spec.axes.workload], selection.seeds)
+        for system in spec.axes.system
+        if system != spec.baseline
+    }
+    return Efficiency(selection, marks, means, stamps(selection))
+
+
+def _mark(selection: Selection, system: System, workload: Workload) -> Mark:
+    if absent := selection.reason(system.id, workload.id):
+        return Mark(system, workload, "not built yet", absent)
+    records = selection.of(system.id, workload.id)
+    status, reason = _status(records)
+    if status != "result":
+        return Mark(system, workload, status, reason)
+    ours = _yields(records)
+    if any(value <= 0 for value in ours):
+        return Mark(system, workload, "failed", "nothing was saved, or ksmd did not work, in the window")
+    base = selection.of(str(selection.spec.baseline), workload.id)
+    theirs = _yields(base) if _status(base)[0] == "result" else []
+    ratio = statistics.paired_ratio(ours, theirs) if theirs and all(value > 0 for value in theirs) else None
+    metrics = [record.metrics for record in records if record is not None]
+    return Mark(
+        system,
+        workload,
+        "result" if ratio else "missing",
+        "" if ratio else f"{selection.spec.baseline} has no result to compare with",
+        ratio,
+        statistics.median(ours),
+        statistics.median([item["planned_saved_bytes"] / 2**20 for item in metrics]),
+        statistics.median([item["planned_ksmd_ns"] / 1e9 for item in metrics]),
+    )
+
+
+def _yields(records: list[RunRecord | None]) -> list[float]:
+    """Bytes saved for each microsecond of ksmd, by seed; 0 where it did not work."""
+    metrics = [record.metrics for record in records if record is not None]
+    return [
+        1000 * item["planned_saved_bytes"] / item["planned_ksmd_ns"] if item["planned_ksmd_ns"] else 0.0
+        for item in metrics
+    ]
+
+
 def saving_over_time(record: RunRecord) -> tuple[list[float], list[float]]:
     """Times (seconds since the first sample of the window) and savings (MiB) of a run, from its samples.csv."""
     times: list[float] = []
@@ -230,15 +320,22 @@ def stamps(selection: Selection) -> tuple[str, ...]:
         version = str(kernel.get("version", "?"))
         lines.append(f"kernel {version}" + ("" if version.startswith("6.2") else ", not the paper's 6.2"))
         lines.append(_time_base(str(cell["mode"]), str(cell["target"])))
+        lines.append(_training_data(record.inputs.get("dataset")))
     lines.append(f"profile: {selection.profile}" + (f" ({selection.scale})" if selection.scale else ""))
     lines.append(f"preset: {selection.preset}")
     lines.append("1 seed" if selection.seeds == 1 else f"{selection.seeds} seeds: median and 95% bootstrap interval")
     differing = inequality(
-        {name: knobs for name, knobs in selection.spec.knobs(selection.preset).items() if systems()[name].available}
+        {name: knobs for name, knobs in selection.spec.knobs(selection.preset).items() if name not in selection.absent}
     )
     if differing:
         lines.append(f"UNEQUAL between systems: {', '.join(differing)}")
     return tuple(lines)
+
+
+def _training_data(dataset: object) -> str:
+    if not isinstance(dataset, Mapping):
+        return "training data: generated"
+    return f"training data: {dataset['name']}, first {dataset['rows']} rows, sha256 {str(dataset['sha256'])[:12]}"
 
 
 def _time_base(mode: str, target: str) -> str:
@@ -250,4 +347,4 @@ def _time_base(mode: str, target: str) -> str:
 def notes(system: str, metric: str, scope: str) -> str:
     """The paper's number with its unit and place, or an empty string."""
     found = paper.find(metric, system, scope)
-    return f"{found.value:g}{found.unit} ({found.where})" if found else ""
+    return f"{found.text} ({found.where})" if found else ""

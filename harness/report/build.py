@@ -31,6 +31,11 @@ def build(selection: Selection, out: Path) -> Report:
         table, values = tables.of_degradation(bars), tables.values(bars)
         png, svg = figures.draw_degradation(bars, base)
         html = page.write(bars, table, svg, base.with_suffix(".html"))
+    elif selection.spec.kind == "efficiency":
+        marks = analysis.efficiency(selection)
+        table, values = tables.of_efficiency(marks), tables.values(marks)
+        png, svg = figures.draw_efficiency(marks, base)
+        html = page.write(marks, table, svg, base.with_suffix(".html"))
     else:
         curves = analysis.saving(selection)
         table, values = tables.of_saving(curves), tables.values(curves)

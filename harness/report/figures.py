@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Figures 12 and 13 as PNG and SVG, readable in grey, the same bytes for the same results."""
+"""Figures 12 to 14 as PNG and SVG, readable in grey, the same bytes for the same results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write
-from harness.experiment.spec import systems, workloads
+from harness.experiment.spec import workloads
 from harness.report import paper
-from harness.report.analysis import Bar, Degradation, Saving
+from harness.report.analysis import Bar, Degradation, Efficiency, Mark, Saving
+from harness.report.paper import PaperValue
+from harness.report.statistics import Estimate
+from harness.systems import find
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -30,16 +33,8 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
 }
 
-# Greys that differ in a photocopy, hatches that differ even then.
-_FACES = {
-    "no-ksm": ("1.0", ""),
-    "cpu-ksm": ("0.25", ""),
-    "dsa-ksm": ("0.85", "///"),
-    "styx": ("0.70", "..."),
-    "para-ksmc": ("0.50", "\\\\\\"),
-}
-_LINES = {"cpu-ksm": "-", "dsa-ksm": "--", "styx": ":", "para-ksmc": "-."}
 _QUIET = "0.45"
+_ABSENT = "not built yet"
 
 
 @contextlib.contextmanager
@@ -81,22 +76,21 @@ def _stamp(figure: Any, stamps: tuple[str, ...], width: int) -> None:
 
 def draw_degradation(result: Degradation, base: Path) -> list[Path]:
     """Draw Figure 12 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    from matplotlib.lines import Line2D
+
     spec = result.selection.spec
     compared = [name for name in spec.axes.system if name != spec.baseline]
     groups = [*spec.axes.workload, "GeoMean"]
     with _canvas(11.0, 4.4) as (figure, axes):
         width = 0.8 / len(compared)
         for column, name in enumerate(groups):
-            for place, system in enumerate(compared):
-                x = column + (place - (len(compared) - 1) / 2) * width
+            for x, system in _places(column, compared, width):
                 if name == "GeoMean":
-                    _mean(axes, result, system, x, width)
-                else:
+                    _mean(axes, result.geomeans.get(system), paper.find("degradation", system, name), system, x, width)
+                elif name not in result.selection.absent:
                     _bar(axes, result.bar(system, name), x, width)
-            if name != "GeoMean" and not workloads()[name].available:
-                axes.text(
-                    column, 1.12, "not built yet", rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET
-                )
+            if name in result.selection.absent:
+                _absent(axes, column, 1.12)
         _paper_means(axes, result)
         axes.axhline(1, color="0", linewidth=0.8)
         axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
@@ -107,9 +101,62 @@ def draw_degradation(result: Degradation, base: Path) -> list[Path]:
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(f"degradation T / T({spec.baseline})  [x]")
         axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
-        _legend(axes, result, compared)
+        least = Line2D([], [], color="0", linestyle="--", linewidth=1, label="least by time share 1/(1-u)")
+        _legend(axes, result, compared, least)
         _stamp(figure, result.stamps, 190)
         return _save(figure, base)
+
+
+def draw_efficiency(result: Efficiency, base: Path) -> list[Path]:
+    """Draw Figure 14 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    spec = result.selection.spec
+    compared = [name for name in spec.axes.system if name != spec.baseline]
+    groups = [*spec.axes.workload, "GeoMean"]
+    with _canvas(9.0, 4.2) as (figure, axes):
+        width = 0.8 / len(compared)
+        for column, name in enumerate(groups):
+            for x, system in _places(column, compared, width):
+                if name == "GeoMean":
+                    _mean(axes, result.geomeans.get(system), None, system, x, width)
+                elif name not in result.selection.absent:
+                    _quotient(axes, result.mark(system, name), x, width)
+            if name in result.selection.absent:
+                _absent(axes, column, 0.12)
+        for place, system in enumerate(compared):
+            _paper_range(axes, system, len(groups) - 0.45 + 0.12 * place)
+        axes.axhline(1, color="0", linewidth=0.8)
+        axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
+        axes.set_xticks(range(len(groups)), [_tick(name) for name in groups])
+        axes.set_xlim(-0.6, len(groups) - 0.4 + 0.12 * len(compared))
+        tops = [mark.ratio.high or mark.ratio.value for mark in result.marks if mark.ratio]
+        axes.set_ylim(0, max([2.0, *(1.2 * top for top in tops)]))
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel(f"saving for ksmd's time, over {find(str(spec.baseline)).label}  [x]")
+        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
+        _legend(axes, result, compared)
+        _stamp(figure, result.stamps, 155)
+        return _save(figure, base)
+
+
+def _places(column: int, compared: list[str], width: float) -> Iterator[tuple[float, str]]:
+    """Where in a group of bars each system stands."""
+    for place, system in enumerate(compared):
+        yield column + (place - (len(compared) - 1) / 2) * width, system
+
+
+def _absent(axes: Any, x: float, y: float) -> None:
+    axes.text(x, y, _ABSENT, rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET)
+
+
+def _paper_range(axes: Any, system: str, x: float) -> None:
+    """The range over all workloads that the text gives, as a line behind the last group."""
+    there = paper.find("efficiency", system, "all")
+    if there is None:
+        return
+    share = 0.01 if there.unit.startswith("%") else 1.0
+    low, high = there.value * share, (there.high if there.high is not None else there.value) * share
+    axes.plot([x, x], [low, high], color="0", linewidth=1, marker="D", markersize=4, markerfacecolor="1")
+    axes.text(x, high + 0.05, find(system).label, ha="center", va="bottom", fontsize=7, rotation=90)
 
 
 def _tick(name: str) -> str:
@@ -117,14 +164,22 @@ def _tick(name: str) -> str:
 
 
 def _bar(axes: Any, bar: Bar, x: float, width: float) -> None:
-    if not bar.workload.available:
+    _column(axes, bar, bar.degradation, x, width)
+    if bar.bound is not None:
+        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0.95", linewidth=1.8)
+        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0", linewidth=1, linestyle="--")
+
+
+def _quotient(axes: Any, mark: Mark, x: float, width: float) -> None:
+    _column(axes, mark, mark.ratio, x, width)
+
+
+def _column(axes: Any, item: Bar | Mark, value: Estimate | None, x: float, width: float) -> None:
+    """One bar with its number and interval, or in its place the word that says why there is none."""
+    if value is None:
+        axes.text(x, 0.08, item.status, rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)
         return
-    face, hatch = _FACES.get(bar.system.id, ("0.6", "xx"))
-    if bar.degradation is None:
-        axes.text(x, 0.08, bar.status, rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)
-        return
-    value = bar.degradation
-    axes.bar(x, value.value, width * 0.92, color=face, hatch=hatch, edgecolor="0")
+    axes.bar(x, value.value, width * 0.92, color=item.system.face, hatch=item.system.hatch, edgecolor="0")
     top = value.value
     if value.low is not None and value.high is not None:
         axes.errorbar(
@@ -132,20 +187,14 @@ def _bar(axes: Any, bar: Bar, x: float, width: float) -> None:
         )
         top = value.high
     axes.text(x, top + 0.05, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8)
-    if bar.bound is not None:
-        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0.95", linewidth=1.8)
-        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0", linewidth=1, linestyle="--")
 
 
-def _mean(axes: Any, result: Degradation, system: str, x: float, width: float) -> None:
-    mean = result.geomeans.get(system)
+def _mean(axes: Any, mean: Estimate | None, there: PaperValue | None, system: str, x: float, width: float) -> None:
     if mean is not None:
-        face, hatch = _FACES.get(system, ("0.6", "xx"))
-        axes.bar(x, mean.value, width * 0.92, color=face, hatch=hatch, edgecolor="0")
-    there = paper.find("degradation", system, "GeoMean")
+        axes.bar(x, mean.value, width * 0.92, color=find(system).face, hatch=find(system).hatch, edgecolor="0")
     if there is not None:
         axes.plot(x, there.value, marker="D", markersize=6, markerfacecolor="1", markeredgecolor="0", linestyle="none")
-        label = f"{systems()[system].label}  {there.value:g}"
+        label = f"{find(system).label}  {there.value:g}"
         axes.text(x, there.value + 0.14, label, ha="center", va="bottom", fontsize=7, rotation=90)
 
 
@@ -168,21 +217,25 @@ def _paper_means(axes: Any, result: Degradation) -> None:
         )
 
 
-def _legend(axes: Any, result: Degradation, compared: list[str]) -> None:
+def _legend(axes: Any, result: Degradation | Efficiency, compared: list[str], *more: Any) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     marks: list[Any] = []
     for name in compared:
-        face, hatch = _FACES.get(name, ("0.6", "xx"))
-        system = systems()[name]
-        label = system.label if system.available else f"{system.label} (not built yet)"
-        marks.append(Patch(facecolor=face, hatch=hatch, edgecolor="0", label=label))
-    marks.append(Line2D([], [], color="0", linestyle="--", linewidth=1, label="least by time share 1/(1-u)"))
+        system = find(name)
+        label = f"{system.label} ({_ABSENT})" if name in result.selection.absent else system.label
+        marks.append(Patch(facecolor=system.face, hatch=system.hatch, edgecolor="0", label=label))
+    marks += more
     marks.append(
         Line2D([], [], marker="D", markerfacecolor="1", markeredgecolor="0", linestyle="none", label="paper's text")
     )
     axes.legend(handles=marks, loc="upper left", ncols=3, fontsize=7.5, bbox_to_anchor=(0, 1.0))
+
+
+def _dashes(line: str) -> Any:
+    """A named style, or lengths of strokes and gaps."""
+    return (0, tuple(map(float, line.split()))) if line[0].isdigit() else line
 
 
 def draw_saving(result: Saving, base: Path) -> list[Path]:
@@ -195,7 +248,7 @@ def draw_saving(result: Saving, base: Path) -> list[Path]:
             if curve.status != "result":
                 absent.append(f"{curve.system.label}: {curve.status}")
                 continue
-            style = _LINES.get(curve.system.id, "-")
+            style = _dashes(curve.system.line)
             axes.plot(curve.times, curve.middle, color="0.1", linestyle=style, label=curve.system.label)
             if result.selection.seeds > 1:
                 axes.fill_between(curve.times, curve.low, curve.high, color="0.8", label="range over seeds")

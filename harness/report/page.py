@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write
-from harness.experiment.spec import systems, workloads
+from harness.experiment.spec import workloads
 from harness.experiment.store import canonical
-from harness.report.analysis import Degradation, Saving, Selection
+from harness.report.analysis import Degradation, Efficiency, Saving, Selection
 from harness.report.tables import Table
+from harness.systems import systems
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write(result: Degradation | Saving, table: Table, svg: Path, path: Path) -> Path:
+def write(result: Degradation | Saving | Efficiency, table: Table, svg: Path, path: Path) -> Path:
     """Write the page; the drawing goes into it, nothing is loaded from elsewhere."""
     import jinja2
     import markupsafe

@@ -21,6 +21,13 @@ class PaperValue:
     value: float
     unit: str
     where: str
+    high: float | None = None
+    """The upper end where the paper gives a range; ``value`` is then the lower."""
+
+    @property
+    def text(self) -> str:
+        """The number, or the range, with its unit."""
+        return f"{self.value:g}{'' if self.high is None else f' to {self.high:g}'}{self.unit}"
 
 
 @cache

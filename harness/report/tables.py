@@ -7,10 +7,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from harness.experiment.spec import systems, workloads
+from harness.experiment.spec import workloads
 from harness.report import paper
-from harness.report.analysis import Bar, Degradation, Saving
+from harness.report.analysis import Bar, Degradation, Efficiency, Mark, Saving
 from harness.report.statistics import Estimate
+from harness.systems import systems
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,16 @@ def of_degradation(result: Degradation) -> Table:
     spec = result.selection.spec
     rows: list[tuple[str, ...]] = []
     for name in spec.axes.workload:
-        workload = workloads()[name]
-        if not workload.available:
+        if name in result.selection.absent:
             continue
         for system in spec.axes.system:
             rows.append(_row(result.bar(system, name)))
     for system, mean in result.geomeans.items():
-        known = systems()[system]
-        ours = _ratio(mean) if mean else "needs every workload" if known.available else "not built yet"
-        rows.append(("GeoMean", known.label, "", ours, _paper("degradation", system, "GeoMean"), "", "", "", ""))
-    absent = [workloads()[name] for name in spec.axes.workload if not workloads()[name].available]
-    notes = list(result.stamps)
-    if absent:
-        notes.append("not built yet: " + ", ".join(workload.label for workload in absent))
+        ours = _mean(result, system, mean)
+        rows.append(
+            ("GeoMean", systems()[system].label, "", ours, _paper("degradation", system, "GeoMean"), "", "", "", "")
+        )
+    notes = [*result.stamps, *_absent_workloads(result)]
     return Table(
         f"{spec.title} ({spec.paper})",
         (
@@ -56,6 +54,55 @@ def of_degradation(result: Degradation) -> Table:
         ),
         tuple(rows),
         tuple(notes),
+    )
+
+
+def _mean(result: Degradation | Efficiency, system: str, mean: Estimate | None) -> str:
+    if mean is not None:
+        return _ratio(mean)
+    return "not built yet" if system in result.selection.absent else "needs every workload"
+
+
+def _absent_workloads(result: Degradation | Efficiency) -> list[str]:
+    absent = [name for name in result.selection.spec.axes.workload if name in result.selection.absent]
+    return ["not built yet: " + ", ".join(workloads()[name].label for name in absent)] if absent else []
+
+
+def of_efficiency(result: Efficiency) -> Table:
+    """Figure 14 as a table: one row a workload and system that has a number or could have one."""
+    spec = result.selection.spec
+    rows = [
+        _mark(result.mark(system, name))
+        for name in spec.axes.workload
+        if name not in result.selection.absent
+        for system in spec.axes.system
+    ]
+    for system, mean in result.geomeans.items():
+        label, ours = systems()[system].label, _mean(result, system, mean)
+        rows.append(("GeoMean", label, "", "", "", ours, _paper("efficiency", system, "all")))
+    notes = [*result.stamps, *_absent_workloads(result)]
+    base = systems()[str(spec.baseline)].label
+    return Table(
+        f"{spec.title} ({spec.paper})",
+        ("workload", "system", "saved [MiB]", "ksmd [s]", "saved / ksmd [B/us]", f"over {base}", "paper (all)"),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def _mark(mark: Mark) -> tuple[str, ...]:
+    there = _paper("efficiency", mark.system.id, "all")
+    if mark.status != "result":
+        text = mark.status if mark.status == "not built yet" else f"{mark.status}: {mark.reason}"
+        return (mark.workload.label, mark.system.label, "", "", "", text, there)
+    return (
+        mark.workload.label,
+        mark.system.label,
+        _number(mark.saved_mib, "{:.2f}"),
+        _number(mark.ksmd_seconds, "{:.4f}"),
+        _number(mark.bytes_per_us, "{:.1f}"),
+        _ratio(mark.ratio),
+        there,
     )
 
 
@@ -106,14 +153,14 @@ def of_saving(result: Saving, points: int = 10) -> Table:
             notes.append(f"{curve.system.label}: the content allows {curve.ceiling_mib:.2f} MiB in the window")
     for value in paper.values():
         if value.metric == "saving":
-            notes.append(f"paper, {systems()[value.system].label}: {value.value:g}{value.unit} ({value.where})")
+            notes.append(f"paper, {systems()[value.system].label}: {value.text} ({value.where})")
     head = ("time [s]", *(f"{curve.system.label} [MiB]" for curve in result.curves))
     return Table(f"{result.selection.spec.title} ({result.selection.spec.paper})", head, tuple(rows), tuple(notes))
 
 
 def _paper(metric: str, system: str, scope: str) -> str:
     found = paper.find(metric, system, scope)
-    return f"{found.value:g}{found.unit}" if found else ""
+    return found.text if found else ""
 
 
 def _ratio(estimate: Estimate | None) -> str:
@@ -179,7 +226,7 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def values(result: Degradation | Saving) -> dict[str, Any]:
+def values(result: Degradation | Saving | Efficiency) -> dict[str, Any]:
     """The numbers for ``--json``: estimates as objects, absent ones as null with their status."""
     head = {
         "experiment": result.selection.spec.id,
@@ -206,6 +253,23 @@ def values(result: Degradation | Saving) -> dict[str, Any]:
     def plain_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
         return dataclasses.asdict(estimate) if estimate else None
 
+    if isinstance(result, Efficiency):
+        return head | {
+            "marks": [
+                {
+                    "system": mark.system.id,
+                    "workload": mark.workload.id,
+                    "status": mark.status,
+                    "reason": mark.reason,
+                    "efficiency": plain_estimate(mark.ratio),
+                    "bytes_per_us": plain_estimate(mark.bytes_per_us),
+                    "saved_mib": plain_estimate(mark.saved_mib),
+                    "ksmd_seconds": plain_estimate(mark.ksmd_seconds),
+                }
+                for mark in result.marks
+            ],
+            "geomean": {system: plain_estimate(mean) for system, mean in result.geomeans.items()},
+        }
     return head | {
         "bars": [
             {

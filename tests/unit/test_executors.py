@@ -40,7 +40,7 @@ def ksm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text(f"{value}\n")
     monkeypatch.setattr(executors, "_KSM", str(folder))
     monkeypatch.setattr(executors, "_KSMD_PID", ":")
-    monkeypatch.setattr(executors, "_KSMD_NICE", ":")
+    monkeypatch.setattr(executors, "_KSMD_SCHEDULING", ":")
     return folder
 
 
@@ -81,6 +81,21 @@ def test_a_fleet_runs_there_and_its_result_is_here(server: Server, ksm: Path, tm
     assert (work / "console.log").read_text() == "hello\n"
     assert knobs(ksm) == KNOBS
     assert set(Path("/tmp").glob("paraksm.*")) == before
+
+
+def test_a_mode_of_the_owners_is_left_for_the_run_and_comes_back(server: Server, ksm: Path, tmp_path: Path) -> None:
+    chosen = cell()
+    (tmp_path / "answer").write_bytes(result(chosen.fleet))
+    mode, size = ksm / "offload_mode", ksm / "offload_batch_size"
+    mode.write_text("cpu dsa [para_c]\n")
+    size.write_text("64\n")
+    programs = program(
+        tmp_path, f"cat {mode} > {tmp_path}/seen; echo dsa > {mode}; echo 7 > {size}; cat {tmp_path}/answer"
+    )
+    with server.login() as host:
+        Remote(host, programs, deadline=30).execute(chosen, tmp_path)
+    assert (tmp_path / "seen").read_text() == "cpu\n"
+    assert (mode.read_text(), size.read_text()) == ("para_c\n", "64\n")
 
 
 def test_a_failing_fleet_says_why_and_the_knobs_come_back(server: Server, ksm: Path, tmp_path: Path) -> None:

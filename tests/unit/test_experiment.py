@@ -48,14 +48,14 @@ def index() -> bytes:
 
 
 def test_every_spec_that_comes_with_the_harness_loads() -> None:
-    assert {"fig12", "fig13"} <= set(spec.names())
+    assert {"fig12", "fig13", "fig14"} <= set(spec.names())
     for name in spec.names():
         assert spec.load(name).id == name
 
 
 def test_the_figure_has_the_papers_order_and_nine_bars() -> None:
     fig12 = spec.load("fig12")
-    assert fig12.axes.system == ("no-ksm", "cpu-ksm", "dsa-ksm", "styx", "para-ksmc")
+    assert fig12.axes.system == ("no-ksm", "cpu-ksm", "dsa-ksm", "styx", "para-ksmc", "para-ksmt")
     assert len(fig12.axes.workload) == 9
 
 
@@ -110,8 +110,8 @@ def test_a_plan_has_a_cell_for_what_exists_and_a_reason_for_the_rest() -> None:
     assert [(cell.system, cell.seed) for cell in made.cells] == [
         ("no-ksm", 1), ("cpu-ksm", 1), ("no-ksm", 2), ("cpu-ksm", 2),
     ]  # fmt: skip
-    assert len(made.absent) == 3 + 8
-    assert all(reason for _, reason in made.absent)
+    assert len(made.absent) == 4 + 8
+    assert all(made.absent.values())
 
 
 def test_systems_differ_in_nothing_but_the_system() -> None:
@@ -194,9 +194,10 @@ def test_what_was_built_is_recalled_until_something_changes(monkeypatch: pytest.
     monkeypatch.setattr(artefacts, "_witness", lambda trees: "now")
     data = {
         "witness": "now", "trees": [str(tmp_path / "tree")], "files": list(map(str, built)), "inputs": {"kernel": {}},
+        "capabilities": ["ksm-dsa"],
     }  # fmt: skip
     memo.write_text(json.dumps(data))
-    assert artefacts.recall(None, None) == Artefacts("emulated", "measured", {"kernel": {}})
+    assert artefacts.recall(None, None) == Artefacts("emulated", "measured", {"kernel": {}}, frozenset({"ksm-dsa"}))
     assert artefacts.recall("6.2", None) is None
     assert artefacts.recall(None, "/my/tree") is None
     built[0].unlink()
@@ -223,11 +224,12 @@ def test_a_run_directory_holds_what_explains_the_number() -> None:
     record = conduct.store().records()[0]
     names = {path.name for path in record.path.iterdir()}
     assert names == {
-        "manifest.json", "host.json", "plan.txt", "results.raw", "samples.csv", "console.log", "qemu.argv",
+        "manifest.json", "host.json", "plan.txt", "results.raw", "samples.csv", "vm_samples.csv",
+        "console.log", "qemu.argv",
     }  # fmt: skip
     manifest = json.loads((record.path / "manifest.json").read_text())
     assert manifest["inputs"]["plan"] == (record.path / "plan.txt").read_text()
-    assert set(manifest["files"]) == {"plan.txt", "results.raw", "samples.csv"}
+    assert set(manifest["files"]) == {"plan.txt", "results.raw", "samples.csv", "vm_samples.csv"}
     assert f"{record.path}/results.bin" in (record.path / "qemu.argv").read_text()
 
 
@@ -414,3 +416,69 @@ def test_reports_of_other_sizes_lie_beside_each_other() -> None:
     assert conduct.folder(made, None) == "fig12-unit-fair"
     assert conduct.folder(made, "ssh://root@h:22") == "fig12-unit-fair-root-h-22"
     assert conduct.folder(plan.make(spec.load("fig12"), ARTEFACTS), None) == "fig12"
+
+
+# --- what a kernel can --------------------------------------------------------------------------------
+
+CAPABLE = dataclasses.replace(ARTEFACTS, capabilities=frozenset({"ksm-dsa", "ksm-para-c", "dsa-device"}))
+
+
+def test_the_systems_of_a_figure_are_those_that_kernel_and_machine_can() -> None:
+    made = plan.make(spec.load("fig12"), CAPABLE, profile="unit")
+    assert [cell.system for cell in made.cells] == ["no-ksm", "cpu-ksm", "dsa-ksm", "para-ksmc"]
+    assert made.absent["para-ksmt"] == "needs KSM's mode para_t in the kernel"
+    lone = dataclasses.replace(CAPABLE, capabilities=frozenset({"ksm-para-c"}))
+    assert plan.make(spec.load("fig12"), lone).absent["para-ksmc"] == "needs a DSA in the machine"
+    promise = plan.make(spec.load("fig12"), None, promised={"ksm-dsa", "dsa-device"})
+    assert [cell.system for cell in promise.cells] == ["no-ksm", "cpu-ksm", "dsa-ksm"]
+
+
+def test_a_system_with_an_accelerator_gets_its_device_queue_and_knobs_in_order() -> None:
+    cell = plan.make(spec.load("fig12"), CAPABLE, profile="unit").cells[-1]
+    assert cell.devices == ("idxd-dsa,id=dsa0",)
+    assert "idxd-dsa,id=dsa0" in cell.machine["argv"]
+    lines = [line for line in cell.text.splitlines() if line.startswith("sysfs ")]
+    bound = lines.index("sysfs /sys/bus/dsa/drivers/idxd/bind dsa0")
+    assert lines.index("sysfs /sys/bus/dsa/devices/wq0.0/size 64") < bound
+    assert bound < lines.index("sysfs /sys/bus/dsa/drivers/ksm/bind wq0.0") < len(lines) - 1
+    assert lines[-1] == "sysfs /sys/kernel/mm/ksm/offload_mode para_c"
+    plain = plan.make(spec.load("fig12"), CAPABLE, profile="unit").cells[1]
+    assert plain.devices == ()
+    assert "sysfs" not in plain.text
+
+
+def test_a_report_of_a_capable_kernel_has_their_numbers_and_survives_being_redrawn() -> None:
+    outcome = run(parts=CAPABLE)
+    assert outcome.failures == ()
+    status = {bar["system"]: bar["status"] for bar in outcome.report.values["bars"] if bar["workload"] == "liblinear"}
+    assert status["para-ksmc"] == status["dsa-ksm"] == "result"
+    assert status["para-ksmt"] == status["styx"] == "not built yet"
+    again = conduct.redraw(outcome.report.files[0].parent)
+    assert again.values == outcome.report.values
+
+
+def test_fig14_is_saving_over_ksmds_time_against_cpu_ksm() -> None:
+    outcome = run(name="fig14", parts=CAPABLE)
+    marks = {m["system"]: m for m in outcome.report.values["marks"] if m["workload"] == "liblinear"}
+    assert marks["cpu-ksm"]["efficiency"]["value"] == 1.0
+    assert marks["para-ksmc"]["efficiency"]["value"] == pytest.approx(1.0)
+    assert marks["styx"]["status"] == "not built yet"
+    assert set(outcome.report.values["geomean"].values()) == {None}
+    assert all(path.stat().st_size for path in outcome.report.files)
+
+
+def test_ksmd_runs_in_the_class_that_the_preset_says() -> None:
+    cells = plan.make(spec.load("fig12"), CAPABLE, profile="unit", preset="artifact").cells
+    classes = {cell.system: (cell.fleet.ksmd_rt_priority, cell.fleet.ksmd_nice) for cell in cells}
+    assert classes["dsa-ksm"] == (99, 5)
+    assert classes["cpu-ksm"] == (0, 5)
+    assert "ksmd_rt_priority 99\n" in next(cell.text for cell in cells if cell.system == "dsa-ksm")
+
+
+@pytest.mark.parametrize(
+    ("sched", "priority", "said"), [("fifo", 0, "1 to 99"), ("fifo", -5, "1 to 99"), ("other", 20, "-20 to 19")]
+)
+def test_a_priority_that_its_class_has_not_is_refused(sched: str, priority: int, said: str) -> None:
+    values = {"sleep_millisecs": 1, "pages_to_scan": 1, "sched": sched, "priority": priority, "offered_load": 0}
+    with pytest.raises(ValueError, match=said):
+        spec.Knobs.model_validate(values)

@@ -52,11 +52,11 @@ def test_the_plan_file_has_the_keys_that_the_guest_program_knows() -> None:
 
 def test_golden_plan() -> None:
     assert plan(system="cpu-ksm", seed=7).render() == (
-        "paraksm-fleet-plan 1\nseed 7\nvms 8\npages_shared_all 100\npages_shared_some 50\nshared_group 4\n"
+        "paraksm-fleet-plan 2\nseed 7\nvms 8\npages_shared_all 100\npages_shared_some 50\nshared_group 4\n"
         "pages_zero 20\npages_unique 60\npages_volatile 0\nvolatile_period_ms 100\ndataset_rows 0\ntrain 0\n"
         "solver 12\nrepeats 1\nksm 1\npages_to_scan 2048\nsleep_millisecs 20\nmax_page_sharing 256\n"
-        "use_zero_pages 0\nmerge_across_nodes 1\nksmd_nice 5\nvm_weight 3\nprescan_passes 0\nconverge_passes 4\n"
-        "window_ms 0\nsample_ms 10\ndataset -\n"
+        "use_zero_pages 0\nmerge_across_nodes 1\nksmd_nice 5\nksmd_rt_priority 0\nvm_weight 3\nprescan_passes 0\n"
+        "converge_passes 4\nwindow_ms 0\nsample_ms 10\nvm_sample_ms 500\ndataset -\n"
     )
 
 
@@ -71,8 +71,13 @@ def test_golden_plan() -> None:
         ({"solver": 5}, "solver"),
         ({"colour": 1}, "colour"),
         ({"backend": "nested"}, "backend"),
-        ({"system": "dsa-ksm"}, "system"),
+        ({"system": "gpu-ksm"}, "there are no-ksm, cpu-ksm"),
+        ({"sysfs": (("relative", "1"),)}, "absolute path"),
+        ({"sysfs": (("/sys/a b", "1"),)}, "absolute path"),
+        ({"sysfs": (("/sys/a", "1\n2"),)}, "one line"),
         ({"ksmd_nice": 20}, "ksmd_nice"),
+        ({"ksmd_rt_priority": 100}, "ksmd_rt_priority"),
+        ({"vm_sample_ms": 0}, "vm_sample_ms"),
         ({"max_page_sharing": 1}, "max_page_sharing"),
         ({"pages_to_scan": 0}, "pages_to_scan"),
         ({"dataset": "two words"}, "blanks"),
@@ -269,8 +274,11 @@ def test_the_c_code_reads_the_plan_as_it_is_meant(guest: Guest, tmp_path: Path) 
         (lambda text: text.replace("vms 8\n", ""), "no vms"),
         (lambda text: text + "colour 1\n", "colour"),
         (lambda text: text.replace("vms 8", "vms eight"), "vms eight"),
-        (lambda text: text.replace("plan 1", "plan 2"), "version 1"),
-        (lambda text: "", "version 1"),
+        (lambda text: text.replace("plan 2", "plan 1"), "version 2"),
+        (lambda text: "", "version 2"),
+        (lambda text: text + "sysfs /sys/kernel/mm/ksm/run\n", "cannot read: sysfs"),
+        (lambda text: text + "counter a\n" * 33, "cannot read: counter"),
+        (lambda text: text + "sysfs /a b\n" * 257, "cannot read: sysfs"),
     ],
 )
 def test_the_c_code_refuses_a_plan_by_name(guest: Guest, tmp_path: Path, spoil: Any, words: str) -> None:
@@ -329,7 +337,10 @@ def test_a_recorded_result_of_a_real_ksmd_is_what_the_oracle_says() -> None:
     assert result.samples[0]["pages_scanned"] == 0
     assert result.application_ns is None
     assert result.model is None
-    assert (result.corun_ns, result.ksmd_ns) == (51553069, 51174744)
+    assert (result.corun_ns, result.ksmd_ns) == (51556423, 51136996)
+    assert result.idle_share == 0
+    assert [row["ksm_merging_pages"] for row in result.of_vm(8)] == [0, 170]
+    assert [row["runtime_ns"] for row in result.of_vm(8)] == [2740228, 2740228]
     assert [vm["vm"] for vm in result.vms] == list(range(1, 9))
 
 
@@ -373,11 +384,16 @@ def _sealed(text: str) -> bytes:
         ("bad_pages_unmerged 0", "bad_pages_unmerged 1", "bad_pages_unmerged is 1"),
         ("ksm_pages_after_unmerge 0", "ksm_pages_after_unmerge 2", "ksm_pages_after_unmerge is 2"),
         ("checked_pages 1840", "checked_pages 1610", "checked_pages is 1610"),
-        ("\n8,832,170,2712469", "", "7 of 8 VMs"),
+        ("\n8,932,170,2745865", "", "7 of 8 VMs"),
         ("seed 1\n", "seed 2\n", "seed was 2"),
         ("[facts]\nksmd_nice 5", "[facts]\nksmd_nice 0", "ksmd_nice reads back as 0"),
-        ("ksmd_nice 5\nvm_weight 3\npages_to_scan 256", "ksmd_nice 5\nvm_weight 100\npages_to_scan 256", "vm_weight"),
-        ("50099957,49794457", "50099957,59794457", "ksmd_ns fell"),
+        ("ksmd_policy 0\nksmd_rt", "ksmd_policy 1\nksmd_rt", "ksmd_policy reads back as 1"),
+        ("0\nvm_weight 3\npages_to_scan 256", "0\nvm_weight 100\npages_to_scan 256", "vm_weight"),
+        ("50110714,49777863", "50110714,59777863", "ksmd_ns fell"),
+        ("51556423,8,2740228,238", "51556423,8,2740228,237", "VM 8: faults fell"),
+        ("\n51556423,8,2740228,238,170", "", "does not hold the VMs 1 to 8"),
+        ("8,2740228,238,170", "8,2740228,-1,170", "faults of VM 8 could not be read"),
+        ("dataset -\n[facts]", "dataset -\nsysfs /sys/a 1\n[facts]", "not those that were asked for"),
     ],
 )
 def test_a_result_that_breaks_its_plan_or_the_oracle(old: str, new: str, words: str) -> None:
@@ -390,12 +406,14 @@ def test_a_result_that_breaks_its_plan_or_the_oracle(old: str, new: str, words: 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("paraksm-fleet 1", "paraksm-fleet 2", "no fleet result"),
+        ("paraksm-fleet 2", "paraksm-fleet 1", "no fleet result"),
         ("[vms]", "[machines]", "no section vms"),
         ("page_checksums\n", "page_sums\n", "page_sums"),
         ("pages_shared,", "", "does not fit"),
-        ("8,832,170,2712469", "8,832,170", "does not fit"),
-        ("ksmd_nice 5\nvm_weight 3\npages_to_scan 256", "ksmd_nice\nvm_weight 3\npages_to_scan 256", "keys and values"),
+        ("8,932,170,2745865", "8,932,170", "does not fit"),
+        ("0\nvm_weight 3\npages_to_scan 256", "0\nvm_weight\npages_to_scan 256", "keys and values"),
+        ("t_ns,vm,runtime_ns", "t_ns,vm,walltime_ns", "walltime_ns"),
+        ("[settings]\n", "[settings]\n/sys/a\n", "paths and values"),
     ],
 )
 def test_a_result_of_another_shape(old: str, new: str, words: str) -> None:

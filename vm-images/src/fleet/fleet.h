@@ -16,7 +16,15 @@ extern "C" {
 #define PAGE 4096UL
 #define PAGE_WORDS (PAGE / sizeof(uint64_t))
 
-/* plan.c: what to run; every field is a "key value" line of the plan file */
+#define SETTINGS 256
+#define COUNTERS 32
+
+struct setting {
+	char path[256];
+	char value[128];
+};
+
+/* plan.c: what to run; every number is a "key value" line of the plan file */
 struct plan {
 	long seed;
 	long vms;
@@ -38,12 +46,18 @@ struct plan {
 	long use_zero_pages;
 	long merge_across_nodes;
 	long ksmd_nice;
+	long ksmd_rt_priority;		/* above 0: ksmd runs under SCHED_FIFO with it */
 	long vm_weight;			/* cgroup v2 cpu.weight of VM 1; 0: no cgroup */
 	long prescan_passes;		/* un-timed passes before the window */
 	long converge_passes;		/* instead of a window: flat out until this many passes */
 	long window_ms;
 	long sample_ms;
+	long vm_sample_ms;		/* period of the rows of all VMs */
 	char dataset[256];		/* file of the real data; "-": generate */
+	long settings;			/* "sysfs PATH VALUE" lines: written in this order before anything is scanned */
+	struct setting setting[SETTINGS];
+	long counters;			/* "counter NAME" lines: further files of KSM to sample where the kernel has them */
+	char counter[COUNTERS][64];
 };
 
 bool plan_read(struct plan *plan, const char *path);
@@ -83,34 +97,57 @@ enum vm_command { VM_GO = 'g', VM_STOP = 's', VM_VERIFY = 'v', VM_QUIT = 'q' };
 
 struct vm_answer {
 	uint64_t nanoseconds;		/* VM_GO: the training alone */
+	uint64_t ended_ns;		/* VM_GO: when it ended, and what ksmd had used by then: the runner may */
+	uint64_t ksmd_ns;		/* learn of it late, when ksmd does not let it run */
 	uint64_t checksum;		/* VM_GO: of the model */
 	uint64_t bad_pages;		/* VM_VERIFY: pages that do not hold what was written */
 	uint64_t checked_pages;
 };
 
-bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows);
+bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows, pid_t ksmd);
 bool vm_send(const struct vm *vm, enum vm_command command);
 bool vm_receive(const struct vm *vm, struct vm_answer *answer);
 
 /* ksm.c: the kernel's side */
-#define KSM_COUNTERS 12
-extern const char *const ksm_counter_names[KSM_COUNTERS];
+#define KSM_COUNTERS (12 + COUNTERS)
 
-bool ksm_open(void);
+bool ksm_open(const struct plan *plan);
+int ksm_counters(void);
+const char *ksm_counter_name(int counter);
 bool ksm_has(int counter);
 long long ksm_counter(int counter);
 bool ksm_write(const char *name, long value);
 long ksm_read(const char *name);
 pid_t ksmd_pid(void);
 uint64_t task_runtime(pid_t pid);
+uint64_t idle_ns(void);
 uint64_t now_ns(void);
+long long number_at(int fd);
+
+/* process.c: what the kernel says of a VM's process, from files that stay open */
+struct process {
+	int schedstat, stat, merging;	/* below 0: this kernel has none */
+};
+
+struct usage {
+	long long merging_pages, runtime_ns, faults;
+};
+
+bool process_open(struct process *process, pid_t pid);
+void process_usage(const struct process *process, struct usage *usage);
 
 /* sampler.c: rows kept in memory until the end, so that writing them disturbs nothing */
-bool sampler_init(long capacity);
+bool sampler_init(const struct plan *plan, const struct vm *vm);
 void sampler_take(uint64_t start, pid_t ksmd, pid_t app);
+void sampler_take_vms(uint64_t t_ns);	/* all of them, as one moment */
 void sampler_write(FILE *out);
+void sampler_write_vms(FILE *out);
 long sampler_count(void);
 long sampler_lost(void);		/* rows for which there was no room */
+
+/* settings.c: files of sysfs, written and read back as the plan says */
+bool settings_apply(const struct plan *plan);
+void settings_write(const struct plan *plan, FILE *out);
 
 #ifdef __cplusplus
 }

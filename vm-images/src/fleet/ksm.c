@@ -12,20 +12,22 @@
 
 #define KSM_DIR "/sys/kernel/mm/ksm/"
 
-/* The last three are there with our series, or (pages_scanned) from Linux 6.6 on. */
-const char *const ksm_counter_names[KSM_COUNTERS] = {
+/* The last three are there with our series, or (pages_scanned) from Linux 6.6 on; the plan may name more. */
+static const char *counter_name[KSM_COUNTERS] = {
 	"pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans", "stable_node_chains",
 	"stable_node_dups", "run", "pages_to_scan", "pages_scanned", "page_comparisons", "page_checksums",
 };
 
-static int counter_fd[KSM_COUNTERS];
+static int counter_fd[KSM_COUNTERS], counters = KSM_COUNTERS - COUNTERS;
 
-bool ksm_open(void)
+bool ksm_open(const struct plan *plan)
 {
 	char path[128];
 
-	for (int i = 0; i < KSM_COUNTERS; i++) {
-		snprintf(path, sizeof(path), KSM_DIR "%s", ksm_counter_names[i]);
+	for (long i = 0; i < plan->counters; i++)
+		counter_name[counters++] = plan->counter[i];
+	for (int i = 0; i < counters; i++) {
+		snprintf(path, sizeof(path), KSM_DIR "%s", counter_name[i]);
 		counter_fd[i] = open(path, O_RDONLY | O_CLOEXEC);
 	}
 	if (counter_fd[0] < 0)
@@ -33,12 +35,22 @@ bool ksm_open(void)
 	return counter_fd[0] >= 0;
 }
 
+int ksm_counters(void)
+{
+	return counters;
+}
+
+const char *ksm_counter_name(int counter)
+{
+	return counter_name[counter];
+}
+
 bool ksm_has(int counter)
 {
 	return counter_fd[counter] >= 0;
 }
 
-static long long number_at(int fd)
+long long number_at(int fd)
 {
 	char text[64];
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
@@ -130,6 +142,25 @@ uint64_t task_runtime(pid_t pid)
 			return number_at(open_files[i].fd);
 	}
 	return 0;
+}
+
+/* Of all processors together, in steps of 10 ms: /proc/uptime is the cheapest file that says it. */
+uint64_t idle_ns(void)
+{
+	static int fd = -1;
+	char text[64], *at;
+	ssize_t n;
+	uint64_t seconds, hundredths = 0;
+
+	if (fd < 0)
+		fd = open("/proc/uptime", O_RDONLY | O_CLOEXEC);
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = 0;
+	at = strchr(text, ' ');
+	seconds = at ? strtoull(at, &at, 10) : 0;
+	if (at && *at == '.')
+		hundredths = strtoull(at + 1, NULL, 10);
+	return (seconds * 100 + hundredths) * 10000000ULL;
 }
 
 uint64_t now_ns(void)

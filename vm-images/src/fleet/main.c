@@ -29,11 +29,12 @@ struct fleet {
 	struct susy_row *rows;
 	struct vm *vm;
 	pid_t ksmd;
+	int old_policy, old_nice;	/* ksmd's, put back at the end; below 0 the policy is not known */
+	struct sched_param old_param;
 	struct vm_answer app;		/* of VM 1's training */
 	bool app_done;
-	uint64_t app_end_ns;		/* since the window opened */
 	long passes_before;		/* ksmd may have run on this host before us */
-	uint64_t ksmd_at_start, ksmd_at_app_end, ksmd_at_end, window_ns;
+	uint64_t start, ksmd_at_start, ksmd_at_end, window_ns;
 	long weight;			/* as read back; -1: none */
 };
 
@@ -94,7 +95,7 @@ static bool load(struct fleet *f)
 			susy_generate(f->plan.seed, r, &f->rows[r]);
 	}
 	for (long i = 0; i < f->plan.vms; i++)
-		if (!vm_start(&f->vm[i], &f->plan, i, f->rows))
+		if (!vm_start(&f->vm[i], &f->plan, i, f->rows, f->ksmd))
 			return false;
 	for (long i = 0; i < f->plan.vms; i++) {
 		if (!vm_receive(&f->vm[i], &ready)) {
@@ -122,11 +123,29 @@ static void hurry(bool yes)
 		fprintf(stderr, "fleet: scheduling class: %m\n");
 }
 
+/* The period of a table: whether another row is due, and when the next will be. */
+static bool due(uint64_t *next, uint64_t period)
+{
+	uint64_t now = now_ns();
+
+	if (now < *next)
+		return false;
+	while (*next <= now)
+		*next += period;
+	return true;
+}
+
+static uint64_t vm_period(const struct fleet *f)
+{
+	return (uint64_t)f->plan.vm_sample_ms * 1000000ULL;
+}
+
 /* Let ksmd run without pause until it has finished so many passes; without samples, stop as soon as it has. */
 static bool scan_flat_out(struct fleet *f, long passes, uint64_t start)
 {
 	uint64_t give_up = now_ns() + PATIENCE_NS, next = now_ns();
 	uint64_t period = start ? (uint64_t)f->plan.sample_ms * 1000000ULL : 200000ULL;
+	uint64_t next_vms = start + vm_period(f);
 	bool done = false;
 
 	/* a wake-up is not interrupted: small ones where the end matters */
@@ -140,6 +159,8 @@ static bool scan_flat_out(struct fleet *f, long passes, uint64_t start)
 		sleep_until(next);
 		if (start)
 			sampler_take(start, f->ksmd, f->vm[0].pid);
+		if (start && due(&next_vms, vm_period(f)))
+			sampler_take_vms(now_ns() - start);
 		if (now_ns() > give_up) {
 			fprintf(stderr, "fleet: ksmd did not finish %ld passes\n", passes);
 			goto out;
@@ -151,14 +172,33 @@ out:
 	return done;
 }
 
+static bool schedule(pid_t ksmd, int policy, const struct sched_param *param, int nice)
+{
+	if (!sched_setscheduler(ksmd, policy, param) && !setpriority(PRIO_PROCESS, ksmd, nice))
+		return true;
+	fprintf(stderr, "fleet: scheduling of ksmd: %m\n");
+	return false;
+}
+
 static bool set_knobs(const struct fleet *f)
 {
-	if (setpriority(PRIO_PROCESS, f->ksmd, f->plan.ksmd_nice)) {
-		fprintf(stderr, "fleet: nice of ksmd: %m\n");
+	struct sched_param param = { .sched_priority = f->plan.ksmd_rt_priority };
+
+	return schedule(f->ksmd, param.sched_priority ? SCHED_FIFO : SCHED_OTHER, &param, f->plan.ksmd_nice) &&
+	       ksm_write("pages_to_scan", f->plan.pages_to_scan) &&
+	       ksm_write("sleep_millisecs", f->plan.sleep_millisecs);
+}
+
+static bool find_ksmd(struct fleet *f)
+{
+	f->ksmd = ksmd_pid();
+	if (f->ksmd < 0) {
+		fprintf(stderr, "fleet: there is no ksmd\n");
 		return false;
 	}
-	return ksm_write("pages_to_scan", f->plan.pages_to_scan) &&
-	       ksm_write("sleep_millisecs", f->plan.sleep_millisecs);
+	f->old_policy = sched_getscheduler(f->ksmd);
+	f->old_nice = getpriority(PRIO_PROCESS, f->ksmd);
+	return !sched_getparam(f->ksmd, &f->old_param);
 }
 
 static bool prepare_ksm(const struct fleet *f)
@@ -170,7 +210,8 @@ static bool prepare_ksm(const struct fleet *f)
 	if (ksm_read("merge_across_nodes") >= 0 && !ksm_write("merge_across_nodes", f->plan.merge_across_nodes))
 		return false;
 	return ksm_write("run", 2) && ksm_write("max_page_sharing", f->plan.max_page_sharing) &&
-	       ksm_write("use_zero_pages", f->plan.use_zero_pages) && ksm_write("run", 0);
+	       ksm_write("use_zero_pages", f->plan.use_zero_pages) && ksm_write("run", 0) &&
+	       settings_apply(&f->plan);
 }
 
 /* Wait for the next sample, or for VM 1 to finish if that is earlier. */
@@ -200,9 +241,12 @@ static bool wait_app(struct fleet *f, uint64_t until)
 
 static bool window(struct fleet *f)
 {
-	uint64_t start = now_ns(), period = (uint64_t)f->plan.sample_ms * 1000000ULL, next = start;
-	uint64_t end = start + (uint64_t)f->plan.window_ms * 1000000ULL;
+	uint64_t start, end, next, next_vms, period = (uint64_t)f->plan.sample_ms * 1000000ULL;
 
+	sampler_take_vms(0);
+	start = next = f->start = now_ns();
+	next_vms = start + vm_period(f);
+	end = start + (uint64_t)f->plan.window_ms * 1000000ULL;
 	f->ksmd_at_start = task_runtime(f->ksmd);
 	sampler_take(start, f->ksmd, f->vm[0].pid);
 	for (long i = 0; i < f->plan.vms; i++)
@@ -210,8 +254,6 @@ static bool window(struct fleet *f)
 	if (f->plan.ksm && !ksm_write("run", 1))
 		return false;
 	while (now_ns() < end || (f->plan.train && !f->app_done)) {
-		bool before = f->app_done;
-
 		if (now_ns() > start + PATIENCE_NS) {
 			fprintf(stderr, "fleet: VM 1 did not finish\n");
 			return false;
@@ -220,15 +262,16 @@ static bool window(struct fleet *f)
 			next += period;
 		if (!wait_app(f, next))
 			return false;
-		if (f->app_done && !before) {
-			f->app_end_ns = now_ns() - start;
-			f->ksmd_at_app_end = task_runtime(f->ksmd);
-		}
 		sampler_take(start, f->ksmd, f->vm[0].pid);
+		if (due(&next_vms, vm_period(f)))
+			sampler_take_vms(now_ns() - start);
 	}
 	f->window_ns = now_ns() - start;
 	f->ksmd_at_end = task_runtime(f->ksmd);
-	return ksm_write("run", 0);
+	if (!ksm_write("run", 0))
+		return false;
+	sampler_take_vms(f->window_ns);
+	return true;
 }
 
 static bool settle(struct fleet *f)
@@ -261,16 +304,21 @@ static long verify(const struct fleet *f, unsigned long long *checked)
 
 static void write_facts(const struct fleet *f, FILE *out)
 {
+	struct sched_param param = { 0 };
+
+	sched_getparam(f->ksmd, &param);
 	fprintf(out, "[facts]\n");
 	fprintf(out, "ksmd_nice %d\n", getpriority(PRIO_PROCESS, f->ksmd));
+	fprintf(out, "ksmd_policy %d\nksmd_rt_priority %d\n", sched_getscheduler(f->ksmd), param.sched_priority);
 	fprintf(out, "vm_weight %ld\n", f->weight);
 	fprintf(out, "pages_to_scan %ld\nsleep_millisecs %ld\n", ksm_read("pages_to_scan"), ksm_read("sleep_millisecs"));
 	fprintf(out, "max_page_sharing %ld\n", ksm_read("max_page_sharing"));
 	fprintf(out, "app_done %d\napp_ns %llu\napp_end_ns %llu\napp_checksum %016llx\n", f->app_done,
-		(unsigned long long)f->app.nanoseconds, (unsigned long long)f->app_end_ns,
+		(unsigned long long)f->app.nanoseconds,
+		(unsigned long long)(f->app_done ? f->app.ended_ns - f->start : 0),
 		(unsigned long long)f->app.checksum);
 	fprintf(out, "window_ns %llu\nksmd_ns_to_app_end %llu\nksmd_ns_window %llu\n", (unsigned long long)f->window_ns,
-		(unsigned long long)(f->app_done ? f->ksmd_at_app_end - f->ksmd_at_start : 0),
+		(unsigned long long)(f->app_done ? f->app.ksmd_ns - f->ksmd_at_start : 0),
 		(unsigned long long)(f->ksmd_at_end - f->ksmd_at_start));
 	fprintf(out, "samples %ld\n", sampler_count());
 }
@@ -333,10 +381,12 @@ static bool write_verdict(const struct fleet *f, FILE *out)
 	return ksm_write("run", 0) && merged >= 0 && apart >= 0;
 }
 
-/* A window may last longer than planned: until VM 1 is done. Passes flat out have no planned length. */
-static long sample_room(const struct plan *plan)
+/* Three files and a socket for each VM. */
+static void raise_file_limit(long vms)
 {
-	return 20000 + 4 * (plan->window_ms / plan->sample_ms);
+	struct rlimit limit = { .rlim_cur = 4 * vms + 256, .rlim_max = 4 * vms + 256 };
+
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static bool measure(struct fleet *f, FILE *out)
@@ -344,17 +394,18 @@ static bool measure(struct fleet *f, FILE *out)
 	bool converge = f->plan.converge_passes > 0;
 	uint64_t start;
 
-	if (!ksm_open() || !prepare_ksm(f) || !load(f))
+	raise_file_limit(f->plan.vms);
+	if (!ksm_open(&f->plan) || !find_ksmd(f) || !prepare_ksm(f) || !load(f))
 		return false;
 	f->passes_before = ksm_read("full_scans");
-	f->ksmd = ksmd_pid();
-	if (f->ksmd < 0 || !weigh_vm1(f) || !sampler_init(sample_room(&f->plan)))
+	if (!weigh_vm1(f) || !sampler_init(&f->plan, f->vm))
 		return false;
 	if (f->plan.ksm && f->plan.prescan_passes && !scan_flat_out(f, f->plan.prescan_passes, 0))
 		return false;
 	if (!set_knobs(f))
 		return false;
 	if (converge) {
+		sampler_take_vms(0);
 		start = now_ns();
 		f->ksmd_at_start = task_runtime(f->ksmd);
 		sampler_take(start, f->ksmd, f->vm[0].pid);
@@ -363,34 +414,38 @@ static bool measure(struct fleet *f, FILE *out)
 		sampler_take(start, f->ksmd, f->vm[0].pid);
 		f->window_ns = now_ns() - start;
 		f->ksmd_at_end = task_runtime(f->ksmd);
+		sampler_take_vms(f->window_ns);
 	} else if (!window(f)) {
 		return false;
 	}
 	if (!settle(f))
 		return false;
 	if (sampler_lost()) {
-		fprintf(stderr, "fleet: no room for %ld samples: raise sample_ms\n", sampler_lost());
+		fprintf(stderr, "fleet: no room for %ld samples: raise sample_ms or vm_sample_ms\n", sampler_lost());
 		return false;
 	}
 	fprintf(out, "[plan]\n");
 	plan_write(&f->plan, out);
 	write_facts(f, out);
+	settings_write(&f->plan, out);
 	fprintf(out, "[samples]\n");
 	sampler_write(out);
+	fprintf(out, "[vm_samples]\n");
+	sampler_write_vms(out);
 	write_vms(f, out);
 	return write_verdict(f, out);
 }
 
 static int run(const char *path)
 {
-	struct fleet fleet = { 0 };
+	static struct fleet fleet = { .old_policy = -1 };
 	size_t size;
 	char *text;
 	FILE *out = open_memstream(&text, &size);
 	bool ok = out && plan_read(&fleet.plan, path);
 
 	if (ok) {
-		fprintf(out, "paraksm-fleet 1\n");
+		fprintf(out, "paraksm-fleet 2\n");
 		ok = measure(&fleet, out);
 	}
 	for (long i = 0; fleet.vm && i < fleet.plan.vms; i++)
@@ -399,6 +454,8 @@ static int run(const char *path)
 	while (wait(NULL) > 0)
 		;	/* the cgroup is busy until its process is gone */
 	rmdir(CGROUP);
+	if (fleet.old_policy >= 0)
+		schedule(fleet.ksmd, fleet.old_policy, &fleet.old_param, fleet.old_nice);
 	if (!ok || fclose(out)) {
 		fprintf(stderr, "fleet: failed\n");
 		return 1;

@@ -1,25 +1,58 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Rows of counters. A counter that this kernel lacks has no column: absent is not zero. */
+/*
+ * Two tables of counters: rows of the whole machine, and, less often because there are many, rows of each VM.
+ * A counter that this kernel lacks has no column: absent is not zero.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "fleet.h"
 
 struct row {
-	uint64_t t_ns, ksmd_ns, app_ns;
+	uint64_t t_ns, ksmd_ns, app_ns, idle_ns;
 	long long counter[KSM_COUNTERS];
 };
 
-static struct row *rows;
-static long room, used, lost;
+struct vm_row {
+	uint64_t t_ns;
+	struct usage usage;
+};
 
-bool sampler_init(long capacity)
+static struct row *rows;
+static struct vm_row *vm_rows;
+static struct process *process;
+static long room, used, lost, vm_room, vm_used, vms;
+
+/* No page fault while the window is open. */
+static void *touched(long count, size_t size)
 {
-	room = capacity;
-	rows = calloc(capacity, sizeof(*rows));
-	if (rows)
-		memset(rows, 0xff, capacity * sizeof(*rows));	/* no page fault while the window is open */
-	return rows;
+	void *memory = calloc(count, size);
+
+	if (memory)
+		memset(memory, 0xff, count * size);
+	return memory;
+}
+
+/* A window may last longer than planned: until VM 1 is done. Passes flat out have no planned length. */
+static long periods(const struct plan *plan, long period_ms, long slack)
+{
+	return slack + 4 * (plan->window_ms / period_ms);
+}
+
+bool sampler_init(const struct plan *plan, const struct vm *vm)
+{
+	vms = plan->vms;
+	room = periods(plan, plan->sample_ms, 20000);
+	vm_room = periods(plan, plan->vm_sample_ms, 200) * vms;
+	rows = touched(room, sizeof(*rows));
+	vm_rows = touched(vm_room, sizeof(*vm_rows));
+	process = calloc(vms, sizeof(*process));
+	if (!rows || !vm_rows || !process)
+		return false;
+	for (long i = 0; i < vms; i++)
+		if (!process_open(&process[i], vm[i].pid))
+			return false;
+	return true;
 }
 
 void sampler_take(uint64_t start, pid_t ksmd, pid_t app)
@@ -34,8 +67,23 @@ void sampler_take(uint64_t start, pid_t ksmd, pid_t app)
 	row->t_ns = now_ns() - start;
 	row->ksmd_ns = task_runtime(ksmd);
 	row->app_ns = task_runtime(app);
-	for (int i = 0; i < KSM_COUNTERS; i++)
+	row->idle_ns = idle_ns();
+	for (int i = 0; i < ksm_counters(); i++)
 		row->counter[i] = ksm_has(i) ? ksm_counter(i) : 0;
+}
+
+void sampler_take_vms(uint64_t t_ns)
+{
+	if (vm_used + vms > vm_room) {
+		lost += vms;
+		return;
+	}
+	for (long i = 0; i < vms; i++) {
+		struct vm_row *row = &vm_rows[vm_used++];
+
+		row->t_ns = t_ns;
+		process_usage(&process[i], &row->usage);
+	}
 }
 
 long sampler_count(void)
@@ -50,17 +98,34 @@ long sampler_lost(void)
 
 void sampler_write(FILE *out)
 {
-	fprintf(out, "t_ns,ksmd_ns,app_ns");
-	for (int i = 0; i < KSM_COUNTERS; i++)
+	fprintf(out, "t_ns,ksmd_ns,app_ns,idle_ns");
+	for (int i = 0; i < ksm_counters(); i++)
 		if (ksm_has(i))
-			fprintf(out, ",%s", ksm_counter_names[i]);
+			fprintf(out, ",%s", ksm_counter_name(i));
 	fputc('\n', out);
 	for (long r = 0; r < used; r++) {
-		fprintf(out, "%llu,%llu,%llu", (unsigned long long)rows[r].t_ns, (unsigned long long)rows[r].ksmd_ns,
-			(unsigned long long)rows[r].app_ns);
-		for (int i = 0; i < KSM_COUNTERS; i++)
+		fprintf(out, "%llu,%llu,%llu,%llu", (unsigned long long)rows[r].t_ns,
+			(unsigned long long)rows[r].ksmd_ns, (unsigned long long)rows[r].app_ns,
+			(unsigned long long)rows[r].idle_ns);
+		for (int i = 0; i < ksm_counters(); i++)
 			if (ksm_has(i))
 				fprintf(out, ",%lld", rows[r].counter[i]);
+		fputc('\n', out);
+	}
+}
+
+void sampler_write_vms(FILE *out)
+{
+	bool merging = process[0].merging >= 0;
+
+	fprintf(out, "t_ns,vm,runtime_ns,faults%s\n", merging ? ",ksm_merging_pages" : "");
+	for (long r = 0; r < vm_used; r++) {
+		const struct usage *usage = &vm_rows[r].usage;
+
+		fprintf(out, "%llu,%ld,%lld,%lld", (unsigned long long)vm_rows[r].t_ns, r % vms + 1,
+			usage->runtime_ns, usage->faults);
+		if (merging)
+			fprintf(out, ",%lld", usage->merging_pages);
 		fputc('\n', out);
 	}
 }

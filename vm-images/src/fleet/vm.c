@@ -18,6 +18,7 @@
 struct self {
 	const struct plan *plan;
 	long number;
+	pid_t ksmd;
 	uint64_t version;		/* of the volatile pages */
 	uint64_t *pages;
 	void *dataset;
@@ -121,7 +122,9 @@ static void obey(struct self *vm, const struct susy_row *rows, int fd)
 				continue;
 			answer.checksum = svr_train(vm->dataset, vm->plan->dataset_rows, vm->plan->solver,
 						    vm->plan->repeats);
-			answer.nanoseconds = now_ns() - start;
+			answer.ended_ns = now_ns();
+			answer.nanoseconds = answer.ended_ns - start;
+			answer.ksmd_ns = task_runtime(vm->ksmd);
 		} else if (command == VM_STOP) {
 			open = false;
 		} else {
@@ -132,7 +135,7 @@ static void obey(struct self *vm, const struct susy_row *rows, int fd)
 	}
 }
 
-bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows)
+bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows, pid_t ksmd)
 {
 	struct vm_answer ready = { 0 };
 	int pair[2];
@@ -142,7 +145,7 @@ bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct 
 	vm->fd = pair[0];
 	vm->pid = fork();
 	if (!vm->pid) {
-		struct self self = { .plan = plan, .number = number };
+		struct self self = { .plan = plan, .number = number, .ksmd = ksmd };
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(pair[0]);

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The systems that figures compare: what each needs, and how a kernel is put into it. All of it is data.
+
+``systems.toml`` maps a system to files of sysfs. Whether a kernel and a machine are capable of it is told by their
+patches (``provides`` in ``patches/*/series.toml``) or, for a host that runs already, by its own sysfs.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import UsageError
+
+FILE = Path(__file__).with_name("systems.toml")
+
+Write = tuple[str, str]
+"""A file of sysfs and what is written to it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Capability(_Strict):
+    """Something a kernel or a machine can or cannot do."""
+
+    what: str
+    file: str
+    """A running host that has this file ..."""
+    word: str = ""
+    """... with this word in it is capable."""
+
+    def shown_by(self, text: str) -> bool:
+        """Whether the file's text says so; the current one of several modes stands in brackets."""
+        return not self.word or self.word in text.replace("[", " ").replace("]", " ").split()
+
+
+class Device(_Strict):
+    """An accelerator of the machine."""
+
+    qemu: str
+    sysfs: tuple[Write, ...]
+
+
+class System(_Strict):
+    """KSM in one mode on one machine."""
+
+    id: str
+    label: str
+    ksmd: bool = True
+    needs: tuple[str, ...] = ()
+    devices: dict[str, int] = Field(default_factory=dict)
+    sysfs: tuple[Write, ...] = ()
+    counters: tuple[str, ...] = ()
+    face: str = "0.6"
+    hatch: str = ""
+    line: str = "-"
+
+
+class Catalogue(_Strict):
+    """All systems, and what they are made of."""
+
+    system: tuple[System, ...]
+    capability: dict[str, Capability]
+    device: dict[str, Device]
+    reset: tuple[Write, ...] = ()
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for system in self.system:
+            for kind, names, known in (
+                ("capability", system.needs, self.capability),
+                ("device", tuple(system.devices), self.device),
+            ):
+                for name in names:
+                    if name not in known:
+                        raise ValueError(f"{system.id}: there is no {kind} {name!r}")
+        return self
+
+
+@cache
+def catalogue(file: Path = FILE) -> Catalogue:
+    """The systems there are.
+
+    Raises:
+        UsageError: the file says something that cannot be; the message names it.
+
+    """
+    try:
+        return Catalogue.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file}: not TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'systems'}: {item['msg']}" for item in error.errors()]
+        raise UsageError(f"{file}:\n    " + "\n    ".join(lines)) from error
+
+
+def systems() -> dict[str, System]:
+    """Systems by id, in the paper's order."""
+    return {item.id: item for item in catalogue().system}
+
+
+def find(name: str) -> System:
+    """A system by id.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    """
+    known = systems()
+    if name not in known:
+        raise UsageError(f"there is no system {name!r}", hint=f"one of: {', '.join(known)}")
+    return known[name]
+
+
+def lacking(system: System, capabilities: Collection[str]) -> str:
+    """Why a system cannot run where only these capabilities are; empty if it can."""
+    missing = [catalogue().capability[name].what for name in system.needs if name not in capabilities]
+    return f"needs {' and '.join(missing)}" if missing else ""
+
+
+def settings(system: System, more: Iterable[Write] = ()) -> tuple[Write, ...]:
+    """The files that put a kernel into a system: devices, then knobs; ``more`` replaces a value or is added."""
+    out = [
+        (path.format(n=number), value.format(n=number))
+        for name, count in system.devices.items()
+        for number in range(count)
+        for path, value in catalogue().device[name].sysfs
+    ]
+    out += system.sysfs
+    for path, value in more:
+        same = [place for place, (known, _) in enumerate(out) if known == path]
+        if same:
+            out[same[-1]] = (path, value)
+        else:
+            out.append((path, value))
+    return tuple(out)
+
+
+def knob_files(folder: str) -> tuple[str, ...]:
+    """Names of all files directly below a folder that any system writes."""
+    known = catalogue()
+    paths = [path for path, _ in known.reset] + [path for item in known.system for path, _ in item.sysfs]
+    return tuple(dict.fromkeys(path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == folder))
+
+
+def machine_devices(system: System) -> tuple[str, ...]:
+    """The ``-device`` arguments of a machine that has what the system uses."""
+    return tuple(
+        catalogue().device[name].qemu.format(n=number)
+        for name, count in system.devices.items()
+        for number in range(count)
+    )
