@@ -14,7 +14,19 @@
 #include "qemu/host-utils.h"
 #include "hw/dma/idxd-ops.h"
 
+/* A set of descriptor bytes, one bit for each */
 #define BYTES(first, last)  MAKE_64BIT_MASK(first, (last) - (first) + 1)
+
+/* The same as masks for the quadwords behind the record address */
+#define BYTE_MASK(set, n)   ((set) >> (n) & 1 ? 0xffull << (n) % 8 * 8 : 0)
+#define QWORD_MASK(set, n) \
+    (BYTE_MASK(set, n) | BYTE_MASK(set, (n) + 1) | BYTE_MASK(set, (n) + 2) | \
+     BYTE_MASK(set, (n) + 3) | BYTE_MASK(set, (n) + 4) | \
+     BYTE_MASK(set, (n) + 5) | BYTE_MASK(set, (n) + 6) | \
+     BYTE_MASK(set, (n) + 7))
+#define RESERVED(set) \
+    { QWORD_MASK(set, 16), QWORD_MASK(set, 24), QWORD_MASK(set, 32), \
+      QWORD_MASK(set, 40), QWORD_MASK(set, 48), QWORD_MASK(set, 56) }
 
 /* Flags that every operation takes */
 #define F_COMMON    (IDXD_FLAG_CRAV | IDXD_FLAG_RCR | IDXD_FLAG_RCI | \
@@ -34,7 +46,7 @@
 typedef struct OpInfo {
     const char *name;
     uint32_t flags;             /* allowed, besides F_COMMON */
-    uint64_t reserved;          /* bit n: byte n of the descriptor is 0 */
+    uint64_t reserved[6];       /* bits that must be 0, from byte 16 on */
     bool needs_record;          /* pointless without a completion record */
 } OpInfo;
 
@@ -44,67 +56,74 @@ typedef struct OpInfo {
  */
 static const OpInfo op_info[] = {
     [IDXD_OP_NOOP] = {
-        "noop", IDXD_FLAG_FENCE, BYTES(16, 35) | BYTES(38, 63),
+        "noop", IDXD_FLAG_FENCE,
+        RESERVED(BYTES(16, 35) | BYTES(38, 63)),
     },
     [IDXD_OP_BATCH] = {
-        "batch", F_TC1, BYTES(24, 31) | BYTES(38, 63),
+        "batch", F_TC1,
+        RESERVED(BYTES(24, 31) | BYTES(38, 63)),
     },
     [IDXD_OP_DRAIN] = {
-        "drain", F_TC1 | F_TC2 | F_DRAIN, BYTES(32, 35) | BYTES(38, 63),
+        "drain", F_TC1 | F_TC2 | F_DRAIN,
+        RESERVED(BYTES(32, 35) | BYTES(38, 63)),
     },
     [IDXD_OP_MEMMOVE] = {
-        "memmove", F_WRITE | F_TC1 | F_TC2, BYTES(38, 63),
+        "memmove", F_WRITE | F_TC1 | F_TC2,
+        RESERVED(BYTES(38, 63)),
     },
     [IDXD_OP_FILL] = {
-        "fill", F_WRITE | F_TC2, BYTES(38, 63),
+        "fill", F_WRITE | F_TC2,
+        RESERVED(BYTES(38, 63)),
     },
     [IDXD_OP_COMPARE] = {
         "compare", F_MEMORY | IDXD_FLAG_CR | F_TC1 | F_TC2,
-        BYTES(38, 39) | BYTES(41, 63), true,
+        RESERVED(BYTES(38, 39) | BYTES(41, 63)), true,
     },
     [IDXD_OP_COMPVAL] = {
         "compval", F_MEMORY | IDXD_FLAG_CR | F_TC1,
-        BYTES(38, 39) | BYTES(41, 63), true,
+        RESERVED(BYTES(38, 39) | BYTES(41, 63)), true,
     },
     [IDXD_OP_CREATE_DELTA] = {
         "create-delta", F_WRITE | IDXD_FLAG_CR | F_TC1 | F_TC2 | F_TC3,
-        BYTES(38, 39) | BYTES(52, 55) | BYTES(57, 63), true,
+        RESERVED(BYTES(38, 39) | BYTES(52, 55) | BYTES(57, 63)), true,
     },
     [IDXD_OP_APPLY_DELTA] = {
         "apply-delta", F_WRITE | F_TC1 | F_TC2,
-        BYTES(38, 39) | BYTES(44, 63),
+        RESERVED(BYTES(38, 39) | BYTES(44, 63)),
     },
     [IDXD_OP_DUALCAST] = {
         "dualcast", F_WRITE | F_TC1 | F_TC2 | F_TC3,
-        BYTES(38, 39) | BYTES(48, 63),
+        RESERVED(BYTES(38, 39) | BYTES(48, 63)),
     },
     [IDXD_OP_CRCGEN] = {
         "crcgen", F_MEMORY | F_TC1 | F_TC3 | F_CRC,
-        BYTES(24, 31) | BYTES(38, 39) | BYTES(44, 63), true,
+        RESERVED(BYTES(24, 31) | BYTES(38, 39) | BYTES(44, 47) |
+                 BYTES(56, 63)), true,
     },
     [IDXD_OP_COPY_CRC] = {
         "copy-crc", F_WRITE | F_TC1 | F_TC2 | F_TC3 | F_CRC,
-        BYTES(38, 39) | BYTES(44, 63), true,
+        RESERVED(BYTES(38, 39) | BYTES(44, 47) | BYTES(56, 63)), true,
     },
     [IDXD_OP_DIF_CHECK] = {
         "dif-check", F_MEMORY | F_TC1,
-        BYTES(24, 31) | BYTES(38, 39) | BYTES(41, 41) | BYTES(43, 47) |
-        BYTES(56, 63),
+        RESERVED(BYTES(24, 31) | BYTES(38, 39) | BYTES(41, 41) |
+                 BYTES(43, 47) | BYTES(56, 63)),
     },
     [IDXD_OP_DIF_INSERT] = {
         "dif-insert", F_WRITE | F_TC1 | F_TC2,
-        BYTES(38, 40) | BYTES(43, 55),
+        RESERVED(BYTES(38, 40) | BYTES(43, 55)),
     },
     [IDXD_OP_DIF_STRIP] = {
         "dif-strip", F_WRITE | F_TC1 | F_TC2,
-        BYTES(38, 39) | BYTES(41, 41) | BYTES(43, 47) | BYTES(56, 63),
+        RESERVED(BYTES(38, 39) | BYTES(41, 41) | BYTES(43, 47) | BYTES(56, 63)),
     },
     [IDXD_OP_DIF_UPDATE] = {
         "dif-update", F_WRITE | F_TC1 | F_TC2,
-        BYTES(38, 39) | BYTES(43, 47),
+        RESERVED(BYTES(38, 39) | BYTES(43, 47)),
     },
     [IDXD_OP_CFLUSH] = {
-        "cflush", F_WRITE | F_TC2, BYTES(16, 23) | BYTES(38, 63),
+        "cflush", F_WRITE | F_TC2,
+        RESERVED(BYTES(16, 23) | BYTES(38, 63)),
     },
 };
 
@@ -204,7 +223,7 @@ static uint32_t bad_flags(const IDXDOpEnv *env, const IDXDDesc *desc,
 
 static bool reserved_clear(const IDXDDesc *desc, const OpInfo *info)
 {
-    uint64_t reserved = info->reserved;
+    uint64_t set = 0;
     uint8_t bits;
 
     /* Between PASID and privilege bit */
@@ -212,29 +231,30 @@ static bool reserved_clear(const IDXDDesc *desc, const OpInfo *info)
         return false;
     }
 
+    for (int i = 0; i < ARRAY_SIZE(info->reserved); i++) {
+        set |= ldq_le_p(desc->raw + 16 + 8 * i) & info->reserved[i];
+    }
+    if (set) {
+        return false;
+    }
+
+    /* Addresses that a flag makes valid */
     switch (desc->opcode) {
     case IDXD_OP_DRAIN:
-        if (!(desc->flags & IDXD_FLAG_DRAIN_RDBK1)) {
-            reserved |= BYTES(16, 23);
-        }
-        if (!(desc->flags & IDXD_FLAG_DRAIN_RDBK2)) {
-            reserved |= BYTES(24, 31);
+        if ((desc->src && !(desc->flags & IDXD_FLAG_DRAIN_RDBK1)) ||
+            (desc->dst && !(desc->flags & IDXD_FLAG_DRAIN_RDBK2))) {
+            return false;
         }
         break;
     case IDXD_OP_CRCGEN:
     case IDXD_OP_COPY_CRC:
-        if (desc->flags & IDXD_FLAG_CRC_READ_SEED) {
-            reserved &= ~BYTES(48, 55);
+        if (ldq_le_p(desc->raw + IDXD_D_CRC_SEED_ADDR) &&
+            !(desc->flags & IDXD_FLAG_CRC_READ_SEED)) {
+            return false;
         }
         break;
     default:
         break;
-    }
-    while (reserved) {
-        if (desc->raw[ctz64(reserved)]) {
-            return false;
-        }
-        reserved &= reserved - 1;
     }
 
     /* Bytes of which only some bits are in use */

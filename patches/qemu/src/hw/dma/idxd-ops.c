@@ -209,16 +209,20 @@ static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
     size_t i = 0;
 
     while (i < len) {
-        size_t n = MIN(len - i, 1024);
-        size_t end = i + n;
+        size_t end = i + MIN(len - i, PAGE);
 
-        if (likely(!memcmp(a + i, b + i, n))) {
+        if (likely(!memcmp(a + i, b + i, end - i))) {
             i = end;
             continue;
         }
-        for (; end - i > 64; i += 64) {
-            if (memcmp(a + i, b + i, 64)) {
-                break;
+        /* Halve the piece until a look at each word is cheaper */
+        while (end - i > 64) {
+            size_t half = (end - i) / 2;
+
+            if (memcmp(a + i, b + i, half)) {
+                end = i + half;
+            } else {
+                i += half;
             }
         }
         for (; end - i >= 8; i += 8) {
