@@ -69,10 +69,11 @@ class Published:
 
 @dataclass(frozen=True)
 class BuildDir:
-    """One build directory; ``what`` names it for people."""
+    """One build directory; ``what`` names it for people, ``nice`` is how readily it yields to other builds."""
 
     path: Path
     what: str
+    nice: int = 5
 
     @property
     def log(self) -> Path:
@@ -190,7 +191,7 @@ class BuildDir:
     def make(
         self, argv: Sequence[str | Path], env: Mapping[str, str], on_line: Callable[[str], None] | None = None
     ) -> None:
-        """Run one build command, politely (nice 5), everything it says going to the log.
+        """Run one build command, politely (see ``nice``), everything it says going to the log.
 
         Raises:
             BuildError: it failed; the message holds the lines that say why.
@@ -198,7 +199,7 @@ class BuildDir:
 
         """
         try:
-            run(["nice", "-n", "5", *argv], cwd=self.path, env=env, log=self.log, on_line=on_line)
+            run(["nice", "-n", str(self.nice), *argv], cwd=self.path, env=env, log=self.log, on_line=on_line)
         except CommandFailed as error:
             said = self.log.read_text(errors="replace").splitlines()
             if any(_NO_SPACE.search(line) for line in said):

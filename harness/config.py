@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import Busy, EnvironmentProblem
+from harness.run import Deadline, check_called_off
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout: the parent of ``harness/``; ``patches/``, ``kernel/`` and ``vm-images/`` are beside it."""
@@ -85,24 +88,40 @@ def lock(path: Path, *, what: str, wait: float = 0) -> Iterator[None]:
         Busy: another process holds it after ``wait`` seconds.
 
     """
-    import filelock
-
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(path.name + ".pid")
-    guard = filelock.FileLock(str(path))
-    try:
-        guard.acquire(timeout=wait)
-    except filelock.Timeout as error:
-        pid = holder.read_text().strip() if holder.exists() else "unknown"
-        raise Busy(
-            f"{what} is in use by another harness (pid {pid})", hint="wait for it to end, then run this again"
-        ) from error
+    deadline = Deadline(wait)
+    # flock(2) itself, not a library: the kernel drops it when a holder dies, and it needs no hooks around fork,
+    # which in a program that starts processes from several threads are what breaks
+    while (descriptor := _take(path)) is None:
+        check_called_off()
+        if deadline.expired():
+            pid = "unknown"
+            with contextlib.suppress(FileNotFoundError):
+                pid = holder.read_text().strip()
+            raise Busy(
+                f"{what} is in use by another harness (pid {pid})", hint="wait for it to end, then run this again"
+            )
+        time.sleep(min(0.05, deadline.remaining()))
     try:
         holder.write_text(f"{os.getpid()}\n")
         yield
     finally:
         holder.unlink(missing_ok=True)
-        guard.release()
+        os.close(descriptor)
+
+
+def _take(path: Path) -> int | None:
+    """A descriptor that holds the lock; ``None`` if another has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):  # taken, or the file was removed under us
+        pass
+    os.close(descriptor)
+    return None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.config import PROJECT, paths, sha256_file
 from harness.errors import EnvironmentProblem, SourceError
-from harness.run import run
+from harness.run import check_called_off, run
 from harness.ui import Task, ui
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 60
@@ -40,6 +40,7 @@ class _Bar:
         self._task.update(total=value or None)
 
     def update(self, size: int) -> None:
+        check_called_off()
         self._task.advance(size)
 
     def reset(self) -> None:

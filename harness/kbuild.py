@@ -179,7 +179,7 @@ def _compile(
         raise
     objects = int(stamp.get("facts", {}).get("objects", profile.objects))
     compiled = 0
-    with ui().progress(directory.what, objects if first else None) as task:
+    with ui().progress(directory.what, objects if first else None, share=True) as task:
 
         def count(line: str) -> None:
             nonlocal compiled

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,6 +42,9 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 """Debian packages by task; installing what is there already is no work."""
 
+DAY = 86400.0
+"""Seconds after which package lists are fetched again before anything is decided by them."""
+
 _LISTS = Path("/var/lib/apt/lists")
 _APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "APT::Get::Assume-Yes=true")
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
@@ -63,20 +68,22 @@ def has_apt() -> bool:
     return shutil.which("dpkg-query") is not None and shutil.which("apt-get") is not None
 
 
-def missing(task: str) -> list[str]:
-    """Packages of a task that are not installed; empty where there is no dpkg to ask.
+def missing(*tasks: str) -> list[str]:
+    """Packages of some tasks that are not installed; empty where there is no dpkg to ask.
 
     Raises:
         UsageError: no such task.
 
     """
-    names = TASKS.get(task)
-    if names is None:
-        raise UsageError(f"no packages are listed for {task!r}", hint=f"tasks: {', '.join(TASKS)}")
+    names: dict[str, None] = {}
+    for task in tasks:
+        if task not in TASKS:
+            raise UsageError(f"no packages are listed for {task!r}", hint=f"tasks: {', '.join(TASKS)}")
+        names |= dict.fromkeys(TASKS[task])
     if not has_apt():
         return []
     present = _installed(names)
-    return [name for name in dict.fromkeys(names) if name not in present]
+    return [name for name in names if name not in present]
 
 
 def install_command(names: Iterable[str], *, root: bool | None = None) -> str:
@@ -87,38 +94,52 @@ def install_command(names: Iterable[str], *, root: bool | None = None) -> str:
     return f"{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {listed}"
 
 
-def require(task: str) -> None:
-    """See to it that a task's packages are installed: as root install them, otherwise say how.
+def require(*tasks: str) -> None:
+    """See to it that the packages of some tasks are installed: as root install them, otherwise say how.
 
     Raises:
         EnvironmentProblem: packages are missing and we are not root, or the installation failed; the hint
             is one command to paste, for everything that any task lacks.
 
     """
-    names = missing(task)
+    names = missing(*tasks)
     if not names:
         return
     if os.geteuid() != 0:
-        every = list(dict.fromkeys(name for other in TASKS for name in missing(other)))
         raise EnvironmentProblem(
-            f"missing system packages for {task}: {' '.join(names)}", hint=install_command(every, root=False)
+            f"missing system packages for {', '.join(tasks)}: {' '.join(names)}",
+            hint=install_command(missing(*TASKS), root=False),
         )
     with lock(paths().cache / ".apt.lock", what="package installation", wait=900):
-        names = missing(task)  # another harness may have installed them while we waited
+        names = missing(*tasks)  # another harness may have installed them while we waited
         if names:
-            _install(task, names)
+            _install(names)
 
 
-def _install(task: str, names: list[str]) -> None:
-    ui().step(f"installing packages for {task}: {' '.join(names)}")
-    log = paths().logs / "apt.log"
+def lists_age() -> float:
+    """Seconds since this machine's package lists were last fetched; infinite if they never were.
+
+    apt dates the lists as the mirror does; only its working directory says when it last asked.
+    """
     if not any(_LISTS.glob("*_Packages*")):
+        return math.inf
+    try:
+        return max(0.0, time.time() - (_LISTS / "partial").stat().st_mtime)
+    except FileNotFoundError:
+        return math.inf
+
+
+def _install(names: list[str]) -> None:
+    ui().step(f"installing packages: {' '.join(names)}")
+    log = paths().logs / "apt.log"
+    if lists_age() > DAY:
         _apt(["update"], log)
     done = _apt(["install", "--no-install-recommends", *names], log)
-    if done.returncode != 0:  # lists may be older than the mirror
+    if done.returncode != 0:  # a mirror may move on within a day
         _apt(["update"], log)
         done = _apt(["install", "--no-install-recommends", *names], log)
-    left = missing(task)
+    present = _installed(names)
+    left = [name for name in names if name not in present]
     if left:
         reason = "\n    ".join(line for line in done.stdout.splitlines() if line.startswith(("E:", "W:")))
         raise EnvironmentProblem(

@@ -187,8 +187,22 @@ def edited_tree(tree: SourceTree) -> str:
         env = {"GIT_INDEX_FILE": f"{folder}/index"}
         with contextlib.suppress(FileNotFoundError):
             shutil.copy2(tree.path / ".git" / "index", env["GIT_INDEX_FILE"])  # spares hashing what did not change
+            _freshen(tree, Path(folder), env)
         git(tree.path, "add", "--all", env=env)
         return git(tree.path, "write-tree", env=env)
+
+
+def _freshen(tree: SourceTree, folder: Path, env: dict[str, str]) -> None:
+    """Record the files' present inodes and times in the tree's index, if it has others.
+
+    A cache that was copied or restored has other ones than git noted; every look at it would hash a gigabyte.
+    The index appears whole and without its lock file, which a killed git would leave behind.
+    """
+    index, ours = tree.path / ".git" / "index", folder / "index"
+    before = ours.stat().st_ino
+    git(tree.path, "update-index", "-q", "--refresh", env=env, check=False)
+    if ours.stat().st_ino != before and not index.with_name("index.lock").exists():
+        Path(shutil.copy2(ours, folder / "fresh")).replace(index)
 
 
 def _explain(tree: SourceTree, patch: Patch, diff: str, said: str, env: dict[str, str]) -> str:

@@ -45,6 +45,7 @@ _CONFIGURE = (
 # What `-kernel` loads: qboot hands a Linux or PVH kernel over itself, the option ROMs are QEMU's side of it.
 _OPTION_ROMS = ("kvmvapic.bin", "linuxboot.bin", "linuxboot_dma.bin", "multiboot.bin", "multiboot_dma.bin", "pvh.bin")
 _PROGRESS = re.compile(r"^\[(\d+)/(\d+)\] (.*)")
+_NICE = 10  # a kernel that is built beside it ends with a long link, which this then fills
 _FIRST_BUILD = 2 << 30
 _LATER_BUILD = 512 << 20
 
@@ -75,7 +76,8 @@ def build(applied: AppliedSeries, *, jobs: int | None = None) -> QemuBuild:
     """
     packages.require("qemu")
     key = sha256_json(str(applied.tree.path))[:8]
-    directory = BuildDir(paths().builds / f"qemu-{applied.tree.version}-{key}", f"QEMU {applied.tree.version}")
+    name = f"qemu-{applied.tree.version}-{key}"
+    directory = BuildDir(paths().builds / name, f"QEMU {applied.tree.version}", nice=_NICE)
     inputs = {
         "tree": applied.tree_id,
         "dirty": applied.dirty_digest,
@@ -100,7 +102,7 @@ def _compile(directory: BuildDir, applied: AppliedSeries, inputs: Mapping[str, A
     ui().step(f"{directory.what}: {'build' if first else 'rebuild what changed'}, log {directory.log}")
     started = time.monotonic()
     _configure(directory, tree, env)
-    with ui().progress(directory.what) as task:
+    with ui().progress(directory.what, share=True) as task:
 
         def count(line: str) -> None:
             if match := _PROGRESS.match(line):

@@ -8,6 +8,7 @@ Every child gets its own process group (so a deadline or Ctrl-C reaps all of it)
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import os
 import shlex
@@ -16,12 +17,12 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import EnvironmentProblem, HarnessError
+from harness.errors import EnvironmentProblem, HarnessError, Interrupted
 
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 200
@@ -64,6 +65,69 @@ class CommandFailed(HarnessError):
         lines = [f"{shlex.join(completed.argv[:6])}{' ...' if len(completed.argv) > 6 else ''}: {what}"]
         super().__init__("\n    ".join(lines + tail), hint=f"the whole output is in {log}" if log else None, log=log)
         self.completed = completed
+
+
+class Crew:
+    """Work that is going on in several threads and can be called off as one.
+
+    Whatever :func:`run` starts in a context whose crew was :meth:`joined` belongs to it. After :meth:`stop`
+    its processes are ended and everything that asks raises :class:`Interrupted`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._off = threading.Event()
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Make the processes that this context starts part of the crew."""
+        token = _crew.set(self)
+        try:
+            yield
+        finally:
+            _crew.reset(token)
+
+    @contextlib.contextmanager
+    def _minding(self, start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+        with self._lock:  # started before the end, and then known; or not at all
+            self.check()
+            child = start()
+            self._children.add(child)
+        try:
+            yield child
+        finally:
+            with self._lock:
+                self._children.discard(child)
+
+    def check(self) -> None:
+        """Raise :class:`Interrupted` once the crew is called off."""
+        if self._off.is_set():
+            raise Interrupted("called off; what was finished is kept", hint="the same command goes on from here")
+
+    def stop(self) -> None:
+        """Call it off: tell every process and its group to end, kill what has not after two seconds."""
+        with self._lock:
+            self._off.set()
+            children = list(self._children)
+        for child in children:
+            signal_group(child, signal.SIGTERM)
+        deadline = Deadline(2.0)
+        while any(child.returncode is None for child in children) and not deadline.expired():
+            time.sleep(0.02)  # whoever ran it reaps it
+        for child in children:
+            signal_group(child, signal.SIGKILL)  # also what a child that has ended left behind
+
+
+_crew: contextvars.ContextVar[Crew] = contextvars.ContextVar("crew", default=Crew())  # noqa: B039 - never stopped
+
+
+def check_called_off() -> None:
+    """Raise :class:`Interrupted` if the work that this thread is part of was called off.
+
+    For waits and loops that start no process; :func:`run` asks by itself.
+    """
+    _crew.get().check()
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:
@@ -147,35 +211,43 @@ def run(
     Raises:
         CommandFailed: non-zero exit (unless ``check=False``) or ``timeout`` seconds passed.
         EnvironmentProblem: the program does not exist.
+        Interrupted: the crew that this is part of was called off.
 
     """
     data = input.encode() if isinstance(input, str) else input
     start = time.monotonic()
     streaming = log is not None or on_line is not None
-    child = spawn(
-        argv,
-        cwd=cwd,
-        env=env,
-        stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if streaming else subprocess.PIPE,
-    )
     late = False
-    try:
-        if streaming:
-            out, late = _stream(child, data, log, on_line, timeout)
-            err = ""
-        else:
-            try:
-                raw_out, raw_err = child.communicate(data, timeout)
-            except subprocess.TimeoutExpired:
-                late = True
-                signal_group(child, signal.SIGKILL)
-                raw_out, raw_err = child.communicate()
-            out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
-    except BaseException:
-        stop(child)
-        raise
+
+    def start_it() -> subprocess.Popen[bytes]:
+        return spawn(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if streaming else subprocess.PIPE,
+        )
+
+    crew = _crew.get()
+    with crew._minding(start_it) as child:
+        try:
+            if streaming:
+                out, late = _stream(child, data, log, on_line, timeout)
+                err = ""
+            else:
+                try:
+                    raw_out, raw_err = child.communicate(data, timeout)
+                except subprocess.TimeoutExpired:
+                    late = True
+                    signal_group(child, signal.SIGKILL)
+                    raw_out, raw_err = child.communicate()
+                out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
+        except BaseException:
+            stop(child)
+            raise
+    if child.returncode:
+        crew.check()
     words = tuple(str(word) for word in argv)
     done = Completed(words, child.returncode, out, err, time.monotonic() - start)
     if late:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Jobs, Json, Kernel, KernelProfile, Source
+
+if TYPE_CHECKING:
+    from harness.workbench import Built
 
 
 def command(
@@ -31,41 +34,21 @@ def command(
 
     Example: harness build kernel --fragment my.config --json
     """
-    from harness import images, kbuild, patches, qbuild, sources
+    from harness import workbench
     from harness.errors import UsageError
 
     if what not in ("kernel", "qemu", "images", "all"):
         raise UsageError(f"there is nothing called {what!r} to build", hint="harness build kernel, qemu, images or all")
     if what in ("qemu", "images") and (kernel or fragment or profile != "host"):
         raise UsageError(f"kernel options mean nothing to `build {what}`", hint="harness build kernel ...")
-    done: dict[str, dict[str, str]] = {}
-    if what in ("kernel", "all"):
-        applied = patches.apply(sources.obtain("linux", kernel, source))
-        built = kbuild.build(applied, profile=profile, extra_fragments=fragment or (), jobs=jobs)
-        done["kernel"] = {
-            "release": built.release,
-            "bzimage": str(built.bzimage),
-            "vmlinux": str(built.vmlinux),
-            "config": str(built.config),
-            "tree": str(applied.tree.path),
-            "build_dir": str(built.build_dir),
-            "digest": built.digest,
-        }
-    if what in ("qemu", "all"):
-        applied = patches.apply(sources.obtain("qemu", None, source if what == "qemu" else None))
-        qemu = qbuild.build(applied, jobs=jobs)
-        done["qemu"] = {
-            "version": qemu.version,
-            "binary": str(qemu.binary),
-            "firmware": str(qemu.firmware),
-            "data_dir": str(qemu.data_dir),
-            "tree": str(applied.tree.path),
-            "digest": qemu.digest,
-        }
-    if what in ("images", "all"):
-        for name in ("measured", "functional"):
-            image = images.build(name)
-            done[f"image {name}"] = {"path": str(image.path), "digest": image.digest}
+    every = what == "all"
+    built = workbench.build(
+        workbench.KernelOrder(kernel, source, profile, fragment or ()) if every or what == "kernel" else None,
+        workbench.QemuOrder(None if every else source) if every or what == "qemu" else None,
+        ("measured", "functional") if every or what == "images" else (),
+        jobs=jobs,
+    )
+    done = _facts(built)
     if json:
         from json import dumps
 
@@ -73,3 +56,30 @@ def command(
     else:
         for title, facts in done.items():
             typer.echo(f"{title}: " + "  ".join(f"{key} {value}" for key, value in facts.items()))
+
+
+def _facts(built: Built) -> dict[str, dict[str, str]]:
+    """Paths and digests of what was built, by name."""
+    facts: dict[str, dict[str, str]] = {}
+    if built.kernel:
+        facts["kernel"] = {
+            "release": built.kernel.release,
+            "bzimage": str(built.kernel.bzimage),
+            "vmlinux": str(built.kernel.vmlinux),
+            "config": str(built.kernel.config),
+            "tree": str(built.kernel.applied.tree.path),
+            "build_dir": str(built.kernel.build_dir),
+            "digest": built.kernel.digest,
+        }
+    if built.qemu:
+        facts["qemu"] = {
+            "version": built.qemu.version,
+            "binary": str(built.qemu.binary),
+            "firmware": str(built.qemu.firmware),
+            "data_dir": str(built.qemu.data_dir),
+            "tree": str(built.qemu.applied.tree.path),
+            "digest": built.qemu.digest,
+        }
+    for name, image in built.images.items():
+        facts[f"image {name}"] = {"path": str(image.path), "digest": image.digest}
+    return facts

@@ -81,6 +81,15 @@ def main() -> None:
         if error.hint:
             print(f"  next: {error.hint}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if not _by_the_keyboard(end):
+            raise
         print("interrupted; what was finished is kept, the same command resumes", file=sys.stderr)
         sys.exit(130)
+
+
+def _by_the_keyboard(end: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the root of it: typer turns that into an exit like any other."""
+    while end is not None and not isinstance(end, KeyboardInterrupt):
+        end = end.__cause__ or end.__context__
+    return end is not None

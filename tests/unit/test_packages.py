@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -77,11 +78,34 @@ def test_root_installs(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stale_lists(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror that has moved on is asked for its lists again."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    (debian / "lists").mkdir()
+    (debian / "lists" / "partial").mkdir(parents=True)
     (debian / "lists" / "mirror_Packages").touch()
     (debian / "stale").touch()
     packages.require("image")
     assert _calls(debian) == ["install", "update", "install"]
+
+
+@pytest.mark.parametrize(("age", "calls"), [(3600, ["install"]), (2 * packages.DAY, ["update", "install"])])
+def test_lists_are_fetched_again_after_a_day(
+    debian: Path, monkeypatch: pytest.MonkeyPatch, age: float, calls: list[str]
+) -> None:
+    """apt dates lists as the mirror does; its working directory says when it last asked."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (debian / "lists" / "partial").mkdir(parents=True)
+    (debian / "lists" / "mirror_Packages").touch()
+    asked = time.time() - age
+    os.utime(debian / "lists" / "partial", (asked, asked))
+    packages.require("image")
+    assert _calls(debian) == calls
+
+
+def test_several_tasks_are_one_installation(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command needs in all is asked for once, and nothing else."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    packages.require("sources", "image", "boot")
+    assert _calls(debian) == ["update", "install"]
+    assert packages.missing("boot", "image", "sources") == []
+    assert "ninja-build" in packages.missing("qemu")
 
 
 def test_user_gets_one_command(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:

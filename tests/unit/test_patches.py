@@ -192,6 +192,20 @@ def test_edits_make_it_dirty_and_are_identified(series: Series, tree: SourceTree
     assert patches.apply(tree, series).dirty
 
 
+def test_a_copied_tree_is_hashed_once_and_what_is_staged_stays(series: Series, tree: SourceTree) -> None:
+    patches.apply(tree, series)
+    _edit(tree, "show_all();", "show_most();")
+    git(tree.path, "add", "mm/ksm.c")
+    for file in (tree.path / "mm").iterdir():  # what restoring a cache does: other inodes, the same times
+        copy = Path(shutil.copy2(file, file.with_name("copy")))
+        copy.replace(file)
+    assert git(tree.path, "diff-files", "--name-only") != ""
+    first = patches.apply(tree, series)
+    assert git(tree.path, "diff-files", "--name-only") == ""
+    assert git(tree.path, "diff", "--cached", "--name-only") == "mm/ksm.c"
+    assert patches.apply(tree, series) == first
+
+
 def test_edits_are_never_lost_to_a_changed_series(series: Series, tree: SourceTree) -> None:
     patches.apply(tree, series)
     _edit(tree, "show_all();", "show_most();")

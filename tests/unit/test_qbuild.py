@@ -13,31 +13,7 @@ from harness.builddir import BuildDir
 from harness.errors import BuildError, EnvironmentProblem
 from harness.patches import AppliedSeries
 from harness.sources import SourceTree
-
-_CONFIGURE = """#!/bin/sh
-echo "configure $*"
-[ -f "$(dirname "$0")/no-configure" ] && { echo "ERROR: glib-2.0 not found"; exit 1; }
-mkdir -p pyvenv/bin
-printf '#!/bin/sh\\nexit 0\\n' > pyvenv/bin/python3
-chmod +x pyvenv/bin/python3
-echo "source=$(dirname "$0")" > build.ninja
-mkdir -p "$(dirname "$0")/subprojects"
-touch "$(dirname "$0")/subprojects/.wraplock"
-"""
-_NINJA = """#!/bin/sh
-[ "$1" = --version ] && { echo 1.11.1; exit; }
-case "$*" in
-*paraksm-qboot*) for word; do case $word in */paraksm-qboot) echo rom > "$word/bios.bin" ;; esac; done ;;
-*) . ./build.ninja
-   echo "[1/2] Compiling C object hw_core.c.o"
-   [ -f "$source/fail" ] && { echo "FAILED: hw_core.c.o"; cat "$source/fail"; exit 1; }
-   echo "[2/2] Linking target qemu-system-x86_64"
-   cat "$source/version.c" > qemu-system-x86_64 ;;
-esac
-"""
-_ROMS = """all:
-\tfor name in kvmvapic linuxboot linuxboot_dma multiboot multiboot_dma pvh; do echo $$name > $$name.bin; done
-"""
+from tests.fakes.project import NINJA, qemu_tree
 
 
 @pytest.fixture
@@ -46,14 +22,10 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     packages.require("kernel")  # make, ld and gcc are real
     monkeypatch.setattr(packages, "require", lambda _task: None)
     tools, tree = tmp_path / "bin", tmp_path / "qemu"
-    for path in (tools, tree / "roms" / "qboot", tree / "pc-bios" / "optionrom"):
-        path.mkdir(parents=True)
-    for path, text in ((tools / "ninja", _NINJA), (tree / "configure", _CONFIGURE)):
-        path.write_text(text)
-        path.chmod(0o755)
-    (tree / "version.c").write_text("one\n")
-    (tree / "roms" / "qboot" / "meson.build").write_text("project('qboot')\n")
-    (tree / "pc-bios" / "optionrom" / "Makefile").write_text(_ROMS)
+    tools.mkdir()
+    (tools / "ninja").write_text(NINJA)
+    (tools / "ninja").chmod(0o755)
+    qemu_tree(tree)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     return tree
 

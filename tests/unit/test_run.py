@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from harness.errors import EnvironmentProblem
-from harness.run import CommandFailed, Deadline, run, spawn, stop
+from harness.config import lock
+from harness.errors import EnvironmentProblem, HarnessError, Interrupted
+from harness.run import CommandFailed, Crew, Deadline, run, spawn, stop
 
 
 def test_streams_and_status_are_kept_apart() -> None:
@@ -94,3 +96,52 @@ def _gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_crew_called_off_ends_its_processes_and_no_others(tmp_path: Path) -> None:
+    """Also those that do not listen to TERM; afterwards nothing starts in it, while the rest of us goes on."""
+    crew = Crew()
+    script = 'trap "" TERM; echo $$ > pid; while :; do sleep 0.05; done'
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        with crew.joined():
+            for command in (["sh", "-c", script], ["true"]):
+                try:
+                    run(command, cwd=tmp_path, log=tmp_path / "log")
+                except HarnessError as error:
+                    caught.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    deadline = Deadline(30)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert not deadline.expired()
+        time.sleep(0.02)
+    crew.stop()
+    worker.join(30)
+    assert [type(error) for error in caught] == [Interrupted, Interrupted]
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    assert run(["echo", "on"]).stdout == "on\n"
+
+
+def test_waiting_for_a_lock_ends_when_the_crew_is_called_off(tmp_path: Path) -> None:
+    crew = Crew()
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        with crew.joined():
+            try:
+                with lock(tmp_path / "lock", what="it", wait=600):
+                    pass
+            except HarnessError as error:
+                caught.append(error)
+
+    with lock(tmp_path / "lock", what="it"):
+        worker = threading.Thread(target=work)
+        worker.start()
+        time.sleep(0.1)
+        crew.stop()
+        worker.join(10)
+        assert not worker.is_alive()
+    assert [type(error) for error in caught] == [Interrupted]
