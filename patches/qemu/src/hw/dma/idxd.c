@@ -791,42 +791,40 @@ static bool idxd_init_pci(IDXDState *s, Error **errp)
     unsigned i;
 
     pci_config_set_interrupt_pin(pci->config, 0);
-    if (pci_is_express(pci)) {
-        if (pcie_endpoint_cap_init(pci, IDXD_CAP_EXP) < 0) {
-            error_setg(errp, "cannot add the PCI Express capability");
-            return false;
-        }
-        pcie_cap_flr_init(pci);
-        if (pcie_aer_init(pci, PCI_ERR_VER, IDXD_CAP_AER, PCI_ERR_SIZEOF,
-                          errp) < 0) {
-            return false;
-        }
-    }
-    if (msix_init(pci, vectors, &s->mmio, IDXD_BAR_MMIO, IDXD_MSIX_TABLE,
-                  &s->mmio, IDXD_BAR_MMIO, IDXD_MSIX_PBA, IDXD_CAP_MSIX,
-                  errp) < 0) {
-        goto no_msix;
-    }
+    /* The last one added comes first in the list: 0x40, 0x80, 0x90 */
     if (pci_pm_init(pci, IDXD_CAP_PM, errp) < 0) {
-        goto no_pm;
+        return false;
     }
     pci_set_word(pci->config + IDXD_CAP_PM + PCI_PM_PMC, 3);
     pci_set_word(pci->config + IDXD_CAP_PM + PCI_PM_CTRL,
                  PCI_PM_CTRL_NO_SOFT_RESET);
     pci_set_word(pci->wmask + IDXD_CAP_PM + PCI_PM_CTRL,
                  PCI_PM_CTRL_STATE_MASK);
+    if (msix_init(pci, vectors, &s->mmio, IDXD_BAR_MMIO, IDXD_MSIX_TABLE,
+                  &s->mmio, IDXD_BAR_MMIO, IDXD_MSIX_PBA, IDXD_CAP_MSIX,
+                  errp) < 0) {
+        return false;
+    }
+    if (pci_is_express(pci)) {
+        if (pcie_endpoint_cap_init(pci, IDXD_CAP_EXP) < 0) {
+            error_setg(errp, "cannot add the PCI Express capability");
+            goto no_exp;
+        }
+        pcie_cap_flr_init(pci);
+        if (pcie_aer_init(pci, PCI_ERR_VER, IDXD_CAP_AER, PCI_ERR_SIZEOF,
+                          errp) < 0) {
+            goto no_aer;
+        }
+    }
     for (i = 0; i < vectors; i++) {
         msix_vector_use(pci, i);
     }
     return true;
 
-no_pm:
+no_aer:
+    pcie_cap_exit(pci);
+no_exp:
     msix_uninit(pci, &s->mmio, &s->mmio);
-no_msix:
-    if (pci_is_express(pci)) {
-        pcie_aer_exit(pci);
-        pcie_cap_exit(pci);
-    }
     return false;
 }
 
