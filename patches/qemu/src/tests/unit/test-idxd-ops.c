@@ -43,6 +43,7 @@ static MemoryRegion flat_mr = { .ram = true };
 static MemoryRegion page_mr[PAGES];
 static MemoryRegion io_mr, missing_mr;
 static bool missing[PAGES], is_io[PAGES], read_only[PAGES];
+static bool ends_mapped;            /* RAM also where addresses wrap */
 static hwaddr all_ram;              /* size of a guest for measurements */
 static unsigned io_accesses;
 static AddressSpace guest_as;
@@ -51,6 +52,15 @@ static uint32_t odd_state;
 static uint8_t *page_host(unsigned page)
 {
     return layout == FLAT ? flat + page * PAGE : page_ram[page];
+}
+
+/* The page at an address, PAGES if there is none */
+static unsigned page_at(hwaddr addr)
+{
+    if (ends_mapped && (addr < PAGE || addr >= -(hwaddr)PAGE)) {
+        return addr < PAGE ? 1 : 0;
+    }
+    return addr < BASE ? PAGES : MIN((addr - BASE) / PAGE, PAGES);
 }
 
 static uint32_t odd_piece(void)
@@ -63,7 +73,7 @@ MemoryRegion *flatview_translate(FlatView *fv, hwaddr addr, hwaddr *xlat,
                                  hwaddr *plen, bool is_write,
                                  MemTxAttrs attrs)
 {
-    unsigned page = (addr - BASE) / PAGE;
+    unsigned page = page_at(addr);
     hwaddr room;
 
     if (all_ram) {
@@ -73,15 +83,14 @@ MemoryRegion *flatview_translate(FlatView *fv, hwaddr addr, hwaddr *xlat,
     }
 
     *xlat = addr;
-    if (addr < BASE || page >= PAGES || missing[page] ||
-        (is_write && read_only[page])) {
+    if (page == PAGES || missing[page] || (is_write && read_only[page])) {
         return &missing_mr;
     }
     if (is_io[page]) {
         /* Not limited to what the region covers, as for real ones */
         return &io_mr;
     }
-    if (layout == FLAT) {
+    if (layout == FLAT && addr - BASE < GUEST_SIZE) {
         unsigned end = page + 1;
 
         while (end < PAGES && !missing[end] && !is_io[end] &&
@@ -117,11 +126,10 @@ static MemTxResult guest_rw(hwaddr addr, uint8_t *buf, hwaddr len,
     MemTxResult result = MEMTX_OK;
 
     while (len) {
-        unsigned page = (addr - BASE) / PAGE;
+        unsigned page = page_at(addr);
         hwaddr n = MIN(len, PAGE - addr % PAGE);
 
-        if (addr < BASE || page >= PAGES || missing[page] ||
-            (is_write && read_only[page])) {
+        if (page == PAGES || missing[page] || (is_write && read_only[page])) {
             result = MEMTX_DECODE_ERROR;
         } else if (is_write) {
             memmove(page_host(page) + addr % PAGE, buf, n);
@@ -1059,15 +1067,17 @@ static void test_dif_errors(void)
         guest_poke8(at + damage[i].byte, dif[damage[i].byte]);
     }
 
-    /* F conditions: all 8 bytes, the two tags, the application tag alone */
-    for (int kind = 0; kind < 3; kind++) {
+    /* F conditions: all 8 bytes, the two tags, the first or second tag alone */
+    for (int kind = 0; kind < 4; kind++) {
         memset(f_dif, 0xff, 8);
         f_dif[0] = kind >= 1 ? 0x12 : 0xff;
+        f_dif[2] = kind == 3 ? 0x56 : 0xff;
         f_dif[7] = kind == 2 ? 0x34 : 0xff;
         guest_put(at, f_dif, 8);
         for (uint8_t flags = 0; flags < 16; flags++) {
             bool exempt = (kind == 0 && (flags & 2)) ||
-                          (kind <= 1 && (flags & 8)) || (flags & 4);
+                          (kind <= 1 && (flags & 8)) ||
+                          (kind <= 2 && (flags & 4));
             bool error = kind == 0 && (flags & 3) == 3;
 
             desc_init(raw, IDXD_OP_DIF_CHECK, b, 0, 4 * 520);
@@ -1352,6 +1362,35 @@ static bool desc_continue(uint8_t *raw, const uint8_t *cr)
     return true;
 }
 
+/*
+ * The record of a delta that a fault cut short must be the head of the whole,
+ * and the offset reached one from which the rest can be made.
+ */
+static void assert_delta_head(const uint8_t *raw, const uint8_t *cr,
+                              const uint8_t *mem, const uint8_t *whole_cr)
+{
+    uint64_t at = ldq_le_p(raw + IDXD_D_DELTA_ADDR);
+    uint32_t len = U32(cr + 16), whole = U32(whole_cr + 16);
+    g_autofree uint8_t *is = g_malloc(len + 1);
+    uint32_t next = 8 * lduw_le_p(mem + at - BASE + len);
+
+    g_assert_cmpuint(len, <=, whole);
+    g_assert_cmpuint(len % IDXD_DELTA_ENTRY, ==, 0);
+    guest_get(at, is, len);
+    g_assert_cmpmem(is, len, mem + at - BASE, len);
+    if (CR_FAULT(cr) - at < whole) {
+        g_assert_cmpuint(len, <, whole);
+        g_assert_cmpuint(CR_BYTES(cr), ==, next);
+    } else {
+        uint64_t src = ldq_le_p(raw + 16), dst = ldq_le_p(raw + 24);
+        bool first = CR_FAULT(cr) - src <= CR_BYTES(cr);
+
+        g_assert_cmpuint(CR_BYTES(cr), ==,
+                         CR_FAULT(cr) - (first ? src : dst));
+        g_assert_true(len == whole || next >= CR_BYTES(cr));
+    }
+}
+
 /* Somewhere in an operand if there is one, where a descriptor notices */
 static unsigned fault_page(const uint8_t *raw, unsigned otherwise)
 {
@@ -1436,18 +1475,7 @@ static void test_faults(void)
                 code == IDXD_ST_PAGE_FAULT_INVALID ||
                 code == IDXD_ST_TRANSLATION || code == IDXD_ST_HW_ERROR) {
                 if (!going) {
-                    /* The record so far must be the head of the whole */
-                    uint64_t at = ldq_le_p(raw + 40);
-                    uint32_t len = U32(cr + 16);
-                    g_autofree uint8_t *is = g_malloc(len + 1);
-
-                    guest_get(at, is, len);
-                    g_assert_cmpmem(is, len, mem + at - BASE, len);
-                    g_assert_cmpuint(len, <=, U32(expected + 16));
-                    if (len < U32(expected + 16)) {
-                        g_assert_cmpuint(total, <=, 8 *
-                                         lduw_le_p(mem + at - BASE + len));
-                    }
+                    assert_delta_head(raw, cr, mem, expected);
                     continue;
                 }
                 env.wq_bof = true;
@@ -1548,15 +1576,28 @@ static void test_fault_details(void)
         g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
         g_assert_cmpuint(CR_BYTES(cr), ==, 2 * PAGE);
 
-        /* Beyond the end of all addresses */
-        desc_init(raw, IDXD_OP_COMPVAL, -100, 0, PAGE);
-        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
-        desc_init(raw, IDXD_OP_MEMMOVE, -100, -200, PAGE);
-        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
-        desc_init(raw, IDXD_OP_MEMMOVE, -200, -100, PAGE);
-        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
-        desc_init(raw, IDXD_OP_CFLUSH, 0, -100, PAGE);
-        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
+        /* Beyond the end of all addresses nothing follows, not even page 0 */
+        guest_reset(layout);
+        for (ends_mapped = false;; ends_mapped = true) {
+            uint32_t done = ends_mapped ? 100 : 0;
+
+            desc_init(raw, IDXD_OP_COMPVAL, -100, 0, PAGE);
+            g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
+            g_assert_cmpuint(CR_BYTES(cr), ==, done);
+            desc_init(raw, IDXD_OP_MEMMOVE, BASE, -100, PAGE);
+            g_assert_cmphex(run(raw, cr), ==, IDXD_ST_HW_ERROR);
+            g_assert_cmpuint(CR_BYTES(cr), ==, done);
+            desc_init(raw, IDXD_OP_MEMMOVE, -200, -100, 300);
+            g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
+            g_assert_cmpuint(CR_BYTES(cr), ==, 0);
+            desc_init(raw, IDXD_OP_CFLUSH, 0, -100, PAGE);
+            g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
+            g_assert_cmpuint(CR_BYTES(cr), ==, done);
+            if (ends_mapped) {
+                break;
+            }
+        }
+        ends_mapped = false;
     }
 }
 
@@ -2131,7 +2172,7 @@ static double time_desc(uint8_t opcode, unsigned calls, unsigned pages)
     return TIMED(calls, sink += desc_whole(raw + i % pages * IDXD_DESC_SIZE));
 }
 
-/* Equal pages, from sets that fit the first cache, the second, the last, none */
+/* Equal pages, from sets that fit the first, second, last cache, or none */
 static void test_perf(void)
 {
     static const unsigned sets[] = { 1, 32, 1024, 16384 };
@@ -2147,9 +2188,10 @@ static void test_perf(void)
         all_ram = 2 * (hwaddr)pages * PAGE;
         flat_mr.ram_block = (RAMBlock *)ram;
 
-        memcmp_ns = TIMED(calls, sink += memcmp(ram + i % pages * PAGE,
-                                                ram + (i % pages + pages) * PAGE,
-                                                PAGE));
+        memcmp_ns = TIMED(calls,
+                          sink += memcmp(ram + i % pages * PAGE,
+                                         ram + (i % pages + pages) * PAGE,
+                                         PAGE));
         compare = time_desc(IDXD_OP_COMPARE, calls, pages);
         crc_ns = TIMED(calls, sink += idxd_crc32c(-1, ram + i % pages * PAGE,
                                                   PAGE));
