@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Packages of the machine's own Debian mirror, verified by apt against the signed index.
 
-The mirror's address is taken from apt's configuration. Suites that the machine does not list (a newer
-release's sources, say) are looked up in a private apt state, so nothing on the machine changes.
+The mirror's address is taken from apt's configuration. The lists by which a version is chosen are our own, at
+most a day old, in a private apt state: a machine's lists may be months old or hold half of its suites, and only
+root may refresh them. Nothing on the machine changes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 from harness.config import atomic_write, lock, paths, sha256_file
 from harness.errors import SourceError
+from harness.packages import DAY
 from harness.run import CommandFailed, run
 from harness.ui import ui
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+_MACHINE = "machine"  # the name of the lists of the machine's own sources
 
 
 def mirror_address() -> str:
@@ -40,90 +47,35 @@ def mirror_address() -> str:
 
 
 def _machine_lists() -> dict[str, str]:
-    """The machine's own sources with package lists of ours, fetched now; needs no root, changes nothing."""
-    state = paths().tmp / "apt-machine"
-    with lock(paths().tmp / ".apt-machine.lock", what="the package index", wait=300):
-        config = _private_state(state, None)
-        try:
-            run(["apt-get", "update"], env=config)
-        except CommandFailed as error:
-            raise _unobtainable("index", error) from error
-    return config
-
-
-def download_binary(package: str, into: Path) -> Path:
-    """Fetch a binary package's .deb without installing it, verified against the signed index.
-
-    A file that is there already is taken if its digest is the index's, and fetched again if not.
-
-    Raises:
-        SourceError: no such package, no mirror, or the mirror serves another file.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    with lock(into / f".{package}.lock", what=f"the download of {package}", wait=300):
-        config: dict[str, str] = {}
-        try:
-            name, sha256 = _announced(package, config)
-        except SourceError:
-            config = _machine_lists()
-            name, sha256 = _announced(package, config)
-        target = into / name
-        if target.exists():
-            if sha256_file(target) == sha256:
-                return target
-            ui().warn(f"{target} is damaged; it is fetched again")
-            target.unlink()
-        with tempfile.TemporaryDirectory(prefix=f".{package}-", dir=into) as folder:
-            try:
-                run(["apt-get", "download", package], cwd=Path(folder), env=config)
-            except CommandFailed as error:
-                raise _unobtainable(package, error) from error
-            got = Path(folder) / name
-            if not got.exists() or sha256_file(got) != sha256:
-                raise SourceError(f"{name} is altered or truncated: its SHA-256 is not {sha256}", hint="apt-get update")
-            got.replace(target)
-        return target
-
-
-def _announced(package: str, config: dict[str, str]) -> tuple[str, str]:
-    """File name and SHA-256 that the signed index gives for a package's candidate version."""
+    """The machine's own sources with lists of ours; where those cannot be had, the machine's, and that is said."""
     try:
-        said = run(["apt-get", "download", "--print-uris", package], env=config).stdout
-    except CommandFailed as error:
-        raise _unobtainable(package, error) from error
-    match = re.search(r"^'[^']*' (\S+) \d+ SHA256:([0-9a-f]{64})$", said, re.MULTILINE)
-    if match is None:
-        raise SourceError(f"Debian package {package} has no SHA-256 in the index", hint="apt-get update")
-    return match[1], match[2]
+        return _lists(_MACHINE, None)
+    except SourceError as error:
+        ui().warn(f"{error.message}; the machine's own package lists are used, however old they are")
+        return {}
 
 
-def _unobtainable(package: str, error: CommandFailed) -> SourceError:
-    said = [line for line in error.completed.stderr.splitlines() if line.startswith("E:")] or ["not found"]
-    return SourceError(f"Debian package {package} cannot be had: {said[0]}", hint="apt-get update")
-
-
-def download_source(package: str, suite: str, into: Path) -> Path:
-    """Fetch a source package of any suite of the mirror and return its .dsc.
-
-    apt checks the suite's signature and, through the index, the digest of every file.
+def _lists(name: str, suite: str | None) -> dict[str, str]:
+    """Lists of ours, fetched again if older than a day; returns the environment that selects them.
 
     Raises:
-        SourceError: no mirror, no such package, or a digest that does not match.
+        SourceError: there are none and they cannot be fetched.
     """
-    state = paths().tmp / f"apt-{suite}"
-    with lock(paths().tmp / f".apt-{suite}.lock", what=f"the package index of {suite}", wait=300):
+    state = paths().tmp / f"apt-{name}"
+    fetched = state / "fetched"
+    with lock(state.with_name(f".{state.name}.lock"), what=f"the package index of {name}", wait=300):
         config = _private_state(state, suite)
-        folder = into / f"{package}-{suite}"
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            run(["apt-get", "update"], env=config)
-            run(["apt-get", "source", "--download-only", "--only-source", package], cwd=folder, env=config)
-        except CommandFailed as error:
-            raise _unobtainable(f"{package} (source, {suite})", error) from error
-    found = sorted(folder.glob(f"{package}_*.dsc"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise SourceError(f"apt-get delivered no source of {package} from {suite}")
-    return found[-1]
+        age = time.time() - fetched.stat().st_mtime if fetched.exists() else None
+        if age is None or age > DAY:
+            try:
+                run(["apt-get", "update", "-o", "APT::Update::Error-Mode=any"], env=config)
+            except CommandFailed as error:
+                if age is None:
+                    raise _unobtainable(f"the package index of {name}", error) from error
+                ui().warn(f"the package index of {name} cannot be fetched; the one of {age / DAY:.0f} days ago is used")
+            else:
+                atomic_write(fetched, "")
+    return config
 
 
 def _private_state(state: Path, suite: str | None) -> dict[str, str]:
@@ -144,3 +96,146 @@ def _private_state(state: Path, suite: str | None) -> dict[str, str]:
     rows.append('Acquire::Retries "2";')
     atomic_write(state / "apt.conf", "\n".join(rows) + "\n")
     return {"APT_CONFIG": str(state / "apt.conf")}
+
+
+# --- versions -----------------------------------------------------------------------------------------
+
+
+def upstream(version: str) -> str:
+    """The upstream part of a package's version: ``1:10.0.13+ds-0+deb13u1`` -> ``10.0.13``."""
+    return re.split(r"[-+~]", version.rpartition(":")[2], maxsplit=1)[0]
+
+
+def _versions(package: str, config: dict[str, str]) -> list[str]:
+    """What the lists have of a package, newest first."""
+    said = run(["apt-cache", "madison", package], env=config, check=False).stdout
+    found = {row.split("|")[1].strip() for row in said.splitlines() if row.count("|") >= 2}
+    return sorted(found, key=lambda version: [int(number) for number in re.findall(r"\d+", version)], reverse=True)
+
+
+def _named(package: str, wanted: str, config: dict[str, str]) -> str:
+    """``package=VERSION`` for the newest packaging of an upstream version, the package alone for none wanted.
+
+    Raises:
+        SourceError: the mirror does not have it (any more); the message says what it has.
+    """
+    if not wanted:
+        return package
+    present = _versions(package, config)
+    for version in present:
+        if upstream(version) == wanted:
+            return f"{package}={version}"
+    others = ", ".join(dict.fromkeys(upstream(version) for version in present)) or "no version of it"
+    raise SourceError(
+        f"the mirror has no {package} {wanted}; it has {others}",
+        hint="name one of these with --kernel, or give a tree of your own with --source",
+    )
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def download_binary(package: str, into: Path, version: str = "") -> Path:
+    """Fetch a binary package's .deb without installing it, verified against the signed index.
+
+    A file that is there already is taken if its digest is the index's, and fetched again if not.
+
+    Args:
+        package: its name.
+        into: where the file goes.
+        version: an upstream version; by default what the index says is newest.
+
+    Raises:
+        SourceError: no such package or version, no mirror, or the mirror serves another file.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    with lock(into / f".{package}.lock", what=f"the download of {package}", wait=300):
+        config = _machine_lists()
+        chosen = _named(package, version, config)
+        name, sha256 = _announced(chosen, config)
+        target = into / name
+        if target.exists():
+            if sha256_file(target) == sha256:
+                return target
+            ui().warn(f"{target} is damaged; it is fetched again")
+            target.unlink()
+        with tempfile.TemporaryDirectory(prefix=f".{package}-", dir=into) as folder:
+            try:
+                run(["apt-get", "download", chosen], cwd=Path(folder), env=config)
+            except CommandFailed as error:
+                raise _unobtainable(f"Debian package {package}", error) from error
+            got = Path(folder) / name
+            if not got.exists() or sha256_file(got) != sha256:
+                raise SourceError(f"{name} is altered or truncated: its SHA-256 is not {sha256}", hint="apt-get update")
+            got.replace(target)
+        return target
+
+
+def _announced(package: str, config: dict[str, str]) -> tuple[str, str]:
+    """File name and SHA-256 that the signed index gives for a package (``NAME`` or ``NAME=VERSION``)."""
+    try:
+        said = run(["apt-get", "download", "--print-uris", package], env=config).stdout
+    except CommandFailed as error:
+        raise _unobtainable(f"Debian package {package}", error) from error
+    match = re.search(r"^'[^']*' (\S+) \d+ SHA256:([0-9a-f]{64})$", said, re.MULTILINE)
+    if match is None:
+        raise SourceError(f"Debian package {package} has no SHA-256 in the index", hint="apt-get update")
+    return match[1], match[2]
+
+
+def _unobtainable(what: str, error: CommandFailed) -> SourceError:
+    said = [line for line in error.completed.stderr.splitlines() if line.startswith("E:")] or ["not found"]
+    return SourceError(f"{what} cannot be had: {said[0]}", hint="apt-get update")
+
+
+def download_source(package: str, suite: str, into: Path, version: str = "") -> Path:
+    """Fetch a source package of any suite of the mirror and return its .dsc.
+
+    apt checks the suite's signature and, through the index, the digest of every file.
+
+    Raises:
+        SourceError: no mirror, no such package or version, or a digest that does not match.
+    """
+    config = _lists(suite, suite)
+    folder = into / f"{package}-{suite}"
+    with lock(into / f".{folder.name}.lock", what=f"the download of {package}", wait=300):
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen = _named(package, version, config)
+        try:
+            run(["apt-get", "source", "--download-only", "--only-source", chosen], cwd=folder, env=config)
+        except CommandFailed as error:
+            raise _unobtainable(f"Debian package {package} (source, {suite})", error) from error
+    found = sorted(folder.glob(f"{package}_*.dsc"), key=lambda file: file.stat().st_mtime)
+    exact = [file for file in found if upstream(file.stem.partition("_")[2]) == version]
+    if not (exact or found):
+        raise SourceError(f"apt-get delivered no source of {package} from {suite}")
+    return (exact or found)[-1]
+
+
+def source_file(package: str, suite: str, member: str) -> bytes:
+    """A file below ``debian/`` of a source package; only the packaging is fetched, not the upstream archive.
+
+    Any version that the mirror still serves will do, the newest first.
+
+    Raises:
+        SourceError: no mirror, no such package, or none of its versions has the file.
+    """
+    config = _lists(suite, suite)
+    reason = f"the mirror has no source of {package} in {suite}"
+    for version in _versions(package, config):
+        with tempfile.TemporaryDirectory(prefix="packaging-", dir=paths().tmp) as folder:
+            try:
+                run(
+                    ["apt-get", "source", "--download-only", "--only-source", "--diff-only", f"{package}={version}"],
+                    cwd=Path(folder),
+                    env=config,
+                )
+            except CommandFailed as error:
+                reason = _unobtainable(f"the packaging of {package} {version}", error).message
+                continue
+            for archive in Path(folder).glob("*.debian.tar.*"):
+                with contextlib.suppress(KeyError), tarfile.open(archive) as packed:
+                    if content := packed.extractfile(member):
+                        return content.read()
+            reason = f"the packaging of {package} {version} has no {member}"
+    raise SourceError(reason, hint="apt-get update")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import packages
+from harness import packages, sources
 from harness.builddir import BuildDir, ccache_environment, cpus
 from harness.config import PROJECT, free_bytes, paths
 from harness.errors import HarnessError
@@ -185,11 +185,23 @@ def check_ccache() -> list[Finding]:
 
 
 def check_sources() -> list[Finding]:
-    """Source trees in the cache."""
-    trees = sorted(paths().trees.glob("*.json"))
-    if not trees:
-        return [Finding("sources", "ok", "none cached yet", "fetched when first needed")]
-    return [Finding("sources", "ok", f"cached: {', '.join(path.stem for path in trees)}")]
+    """Source trees in the cache, and whether the one that is taken by default is what the pins prefer."""
+    findings = []
+    kinds: tuple[sources.Kind, ...] = ("linux", "qemu")
+    for kind in kinds:
+        trees = [(pin, tree) for pin, tree in sources.obtainable(kind) if tree]
+        if not trees:
+            continue
+        versions = ", ".join(dict.fromkeys(tree.version for _, tree in trees))
+        default = trees[0][1]
+        evidence = f"{kind}: cached {versions}; {default.version} is taken by default"
+        preferred = next(pin.version for pin in sources.pins(kind) if pin.series == default.series)
+        fix = ""
+        if default.version != preferred != default.series:
+            evidence += f", which the pins have at {preferred}"
+            fix = f"harness build kernel --kernel {preferred}" if kind == "linux" else "harness cache prune trees"
+        findings.append(Finding("sources", "warn" if fix else "ok", evidence, fix))
+    return findings or [Finding("sources", "ok", "none cached yet", "fetched when first needed")]
 
 
 def check_builds() -> list[Finding]:

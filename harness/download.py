@@ -11,8 +11,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from harness.config import PROJECT, paths, sha256_file
+from harness.config import paths, sha256_file
 from harness.errors import EnvironmentProblem, SourceError
+from harness.keyring import keyring_of
 from harness.run import check_called_off, run
 from harness.ui import Task, ui
 
@@ -96,22 +97,6 @@ def download(url: str, sha256: str) -> Path:
 def _reason(error: Exception) -> str:
     response = getattr(error, "response", None)
     return f"HTTP status {response.status_code}" if response is not None else type(error).__name__
-
-
-def keyring_of(signer: str, what: str) -> Path:
-    """The keyring with a pinned key: ``$PARAKSM_KEYRING`` or ``kernel/keys/FINGERPRINT.gpg``.
-
-    Raises:
-        SourceError: there is none, so ``what`` cannot be verified.
-    """
-    given = os.environ.get("PARAKSM_KEYRING")
-    keyring = Path(given).absolute() if given else PROJECT / "kernel" / "keys" / f"{signer}.gpg"
-    if not keyring.is_file():
-        raise SourceError(
-            f"{what} has no pinned digest and no keyring to verify its signature by {signer}",
-            hint=f"gpg --export {signer} > FILE, then set PARAKSM_KEYRING=FILE",
-        )
-    return keyring
 
 
 def verify_signature(archive: Path, signature_url: str, signer: str, *, uncompressed: bool) -> None:

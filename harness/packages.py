@@ -18,8 +18,10 @@ from harness.ui import ui
 
 _COMPILE = ("gcc", "libc6-dev", "make", "binutils", "ccache")
 
+_SOURCES = ("git", "xz-utils", "tar", "dpkg-dev", "gpg", "gpgv", "debian-archive-keyring", "ca-certificates")
+
 TASKS: dict[str, tuple[str, ...]] = {
-    "sources": ("git", "xz-utils", "tar", "dpkg-dev", "gpgv", "debian-archive-keyring", "ca-certificates"),
+    "sources": _SOURCES,
     "kernel": (*_COMPILE, "git", "flex", "bison", "bc", "libelf-dev", "libssl-dev", "lz4", "perl", "xz-utils"),
     "qemu": (
         *_COMPILE,
@@ -38,7 +40,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     ),
     "image": (*_COMPILE, "g++"),
     "boot": ("openssh-client", "libglib2.0-0", "libslirp0", "libfdt1", "libpixman-1-0", "zlib1g"),
-    "tests": (*_COMPILE, "g++", "git", "cpio", "gnupg", "gpgv", "xz-utils"),
+    "tests": (*_COMPILE, *_SOURCES, "g++", "cpio"),
 }
 """Debian packages by task; installing what is there already is no work."""
 

@@ -14,14 +14,15 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import debian
+from harness import debian, packages
 from harness.config import PROJECT, atomic_dir, atomic_write, lock, need_disk, paths, sha256_file, sha256_json
-from harness.download import download, keyring_of, verify_signature
+from harness.download import download, verify_signature
 from harness.errors import SourceError, UsageError
+from harness.keyring import keyring_of
 from harness.run import CommandFailed, run
 from harness.ui import ui
 
@@ -92,9 +93,13 @@ def pins(kind: Kind, file: Path | None = None) -> list[Pin]:
 def obtain(kind: Kind, version: str | None = None, source: str | None = None) -> SourceTree:
     """Return a verified tree, from the cache if it is there.
 
+    What is in the cache stays what it is: a series ("6.1") keeps the point release that it had when it was
+    fetched, until that is removed or another is asked for by its full version.
+
     Args:
         kind: what is wanted.
-        version: a pinned version; it is that or an error. ``None`` takes the first obtainable.
+        version: a pinned version or a point release that Debian packages; it is that or an error. ``None``
+            takes the first that is cached or, if none is, the first obtainable.
         source: a directory, an archive or ``REPOSITORY@REVISION`` instead of a pin.
 
     Raises:
@@ -105,9 +110,8 @@ def obtain(kind: Kind, version: str | None = None, source: str | None = None) ->
         return _from_user(kind, source)
     candidates = pins(kind)
     if version is not None:
-        for pin in candidates:
-            if version in (pin.version, f"{pin.version}.0"):
-                return _cached(pin) or _fetch(pin)
+        if pin := _pin_of(version, candidates):
+            return _cached(pin) or _fetch(pin)
         known = ", ".join(pin.version for pin in candidates)
         raise UsageError(
             f"no pinned {kind} {version}; pinned are {known}",
@@ -132,6 +136,17 @@ def obtain(kind: Kind, version: str | None = None, source: str | None = None) ->
     )
 
 
+def _pin_of(version: str, candidates: list[Pin]) -> Pin | None:
+    """The pin of a version; one for a point release is made of the pin of its series at Debian."""
+    for pin in candidates:
+        if version in (pin.version, f"{pin.version}.0"):
+            return pin
+    for pin in candidates:
+        if pin.via != "tarball" and pin.version == pin.series == series_of(version):
+            return replace(pin, version=version)
+    return None
+
+
 def obtainable(kind: Kind) -> list[tuple[Pin, SourceTree | None]]:
     """Every pin with its cached tree, if there is one. Nothing is fetched."""
     return [(pin, _cached(pin)) for pin in pins(kind)]
@@ -145,7 +160,19 @@ def _record(pin: Pin) -> Path:
 
 
 def _cached(pin: Pin) -> SourceTree | None:
-    """The tree that this very pin, digest and all, led to; ``None`` also if what is there is damaged."""
+    """The tree that this very pin, digest and all, led to; ``None`` also if what is there is damaged.
+
+    A point release may also be what its series led to.
+    """
+    found = _recorded(pin)
+    if found is None and pin.version != pin.series and pin.via != "tarball":
+        found = _recorded(replace(pin, version=pin.series))
+        if found and found.version != pin.version:
+            return None
+    return found
+
+
+def _recorded(pin: Pin) -> SourceTree | None:
     try:
         data = json.loads(_record(pin).read_text())
         if data.pop("pin") != sha256_json(asdict(pin)):
@@ -164,6 +191,7 @@ def _fetch(pin: Pin) -> SourceTree:
     with lock(paths().trees / f".{pin.kind}-{pin.version}.lock", what=f"the {pin.kind} {pin.version} tree", wait=900):
         if found := _cached(pin):
             return found
+        packages.require("sources")
         need_disk(paths().trees, 4 << 30, f"unpacking {pin.kind} {pin.version}")
         ui().step(f"obtaining {pin.kind} {pin.version}")
         unpack = {"tarball": _tarball, "debian-source": _debian_source, "debian-binary": _debian_binary}[pin.via]
@@ -265,8 +293,13 @@ def _untar(archive: Path, work: Path) -> None:
         ) from error
 
 
+def _point_release(pin: Pin) -> str:
+    """The version that a package must have; empty if the pin is for whatever its series is at."""
+    return "" if pin.version == pin.series else pin.version
+
+
 def _debian_binary(pin: Pin) -> tuple[str, str, Extract]:
-    package = debian.download_binary(pin.package, paths().sources)
+    package = debian.download_binary(pin.package, paths().sources, _point_release(pin))
 
     def extract(work: Path) -> None:
         inner = paths().tmp / f"{pin.package}-{os.getpid()}"
@@ -280,7 +313,7 @@ def _debian_binary(pin: Pin) -> tuple[str, str, Extract]:
 
 
 def _debian_source(pin: Pin) -> tuple[str, str, Extract]:
-    description = debian.download_source(pin.package, pin.suite, paths().sources)
+    description = debian.download_source(pin.package, pin.suite, paths().sources, _point_release(pin))
 
     def extract(work: Path) -> None:
         inner = work / "unpacked"

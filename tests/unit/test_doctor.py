@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness import doctor, kvmprobe, packages
+from harness import doctor, kvmprobe, packages, sources
 from harness.builddir import BuildDir
 from harness.config import lock, paths
 from harness.doctor import Finding
@@ -138,3 +138,18 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(app, ["doctor"])
     assert "empty it" in shown.stdout
     assert shown.exit_code == 3
+
+
+def test_a_tree_that_is_older_than_its_pin_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The cache keeps what it has; doctor says which release the pins prefer and the command that takes it."""
+    pins = [
+        sources.Pin("linux", version, "6.1", "debian-binary", package="p", member="m") for version in ("6.1.9", "6.1")
+    ]
+    old = sources.SourceTree("linux", "6.1.7", "6.1", tmp_path, "sha256:0", "a test")
+    monkeypatch.setattr(sources, "pins", lambda kind: pins if kind == "linux" else [])
+    monkeypatch.setattr(
+        sources, "obtainable", lambda kind: [(pins[0], None), (pins[1], old)] if kind == "linux" else []
+    )
+    (finding,) = doctor.check_sources()
+    assert (finding.state, finding.fix) == ("warn", "harness build kernel --kernel 6.1.9")
+    assert "6.1.7 is taken by default, which the pins have at 6.1.9" in finding.evidence

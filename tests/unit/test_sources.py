@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import debian, download, sources
+from harness import debian, keyring, packages, sources
 from harness.config import paths
 from harness.errors import SourceError, UsageError
 
@@ -87,7 +87,8 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Web]:
 def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of our own, whose pins the test writes."""
     monkeypatch.setattr(sources, "PROJECT", tmp_path / "project")
-    monkeypatch.setattr(download, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(keyring, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(packages, "require", lambda *_tasks: None)
     (tmp_path / "project" / "kernel").mkdir(parents=True)
     return tmp_path / "project" / "kernel" / "sources.toml"
 
@@ -296,12 +297,81 @@ def test_signature_that_is_not_good_is_refused_and_the_next_run_recovers(
     assert sources.obtain("linux", "6.2.16").version == "6.2.16"
 
 
-def test_without_keyring_nothing_is_fetched_and_the_way_out_is_named(web: _Web, pinned: Path) -> None:
+def test_without_a_key_nothing_is_fetched_and_the_way_out_is_named(web: _Web, pinned: Path) -> None:
     _signed(web, pinned)
-    with pytest.raises(SourceError, match="no keyring") as caught:
+    with pytest.raises(SourceError, match=r"linux-6\.2\.16\.tar\.xz cannot be verified: the key") as caught:
         sources.obtain("linux", "6.2.16")
     assert "PARAKSM_KEYRING" in str(caught.value.hint)
     assert web.asked == []
+
+
+def test_the_key_is_taken_from_debians_packaging(web: _Web, pinned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = _signed(web, pinned)
+    pinned.write_text(pinned.read_text() + f'[keys.{SIGNER}]\npackage = "linux"\nsuite = "s"\nfile = "debian/k"\n')
+    monkeypatch.setattr(debian, "source_file", lambda *_: (SIGNED / "both.gpg").read_bytes())
+    assert sources.obtain("linux", "6.2.16").identity == f"sha256:{_digest(archive)}"
+
+
+# --- what a series is at ------------------------------------------------------------------------------
+
+
+class _Packaged:
+    """Debian's kernels: each version as the archive that a package carries; which were fetched."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.newest = folder, "6.2.9"
+        self.fetched: list[str] = []
+        monkeypatch.setattr(debian, "download_binary", self._download)
+        monkeypatch.setattr(sources, "_debian_binary", self._unpack)
+
+    def _download(self, _package: str, _into: Path, version: str = "") -> Path:
+        version = version or self.newest
+        self.fetched.append(version)
+        name = f"linux-{version}.tar.xz"
+        return _archive(self.folder, name, int(version.rsplit(".", 1)[1]))
+
+    def _unpack(self, pin: sources.Pin) -> tuple[str, str, sources.Extract]:
+        archive = debian.download_binary(pin.package, paths().sources, sources._point_release(pin))
+        return (
+            f"sha256:{_digest(archive)}",
+            f"Debian package {archive.stem}",
+            lambda work: sources._untar(archive, work),
+        )
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, pinned: Path, monkeypatch: pytest.MonkeyPatch) -> _Packaged:
+    pinned.write_text(
+        _pin("6.2.9", series="6.2", via="debian-binary", package="p", member="m")
+        + _pin("6.2", series="6.2", via="debian-binary", package="p", member="m")
+    )
+    (tmp_path / "mirror").mkdir()
+    return _Packaged(tmp_path / "mirror", monkeypatch)
+
+
+def test_a_series_keeps_the_point_release_it_had(packaged: _Packaged) -> None:
+    """A newer one on the mirror changes nothing by itself; asked for by its full version it stands beside."""
+    assert sources.obtain("linux", "6.2").version == "6.2.9"
+    packaged.newest = "6.2.12"
+    assert sources.obtain("linux", "6.2").version == "6.2.9"
+    assert sources.obtain("linux").version == "6.2.9"
+    newer = sources.obtain("linux", "6.2.12")
+    assert newer.version == "6.2.12"
+    assert sources.obtain("linux", "6.2.12") == newer
+    assert sources.obtain("linux", "6.2").version == "6.2.9"
+    assert packaged.fetched == ["6.2.9", "6.2.12"]
+
+
+def test_what_a_series_led_to_serves_its_full_version_too(packaged: _Packaged) -> None:
+    first = sources.obtain("linux", "6.2")
+    assert sources.obtain("linux", "6.2.9").path == first.path
+    assert sources.obtain("linux") == first
+    assert packaged.fetched == ["6.2.9"]
+
+
+def test_a_point_release_of_another_series_is_no_pin(packaged: _Packaged) -> None:
+    with pytest.raises(UsageError, match=r"no pinned linux 6\.3\.1; pinned are 6\.2\.9, 6\.2"):
+        sources.obtain("linux", "6.3.1")
 
 
 # --- the user's own -----------------------------------------------------------------------------------
@@ -447,43 +517,3 @@ def test_two_at_once_share_one_tree(tmp_path: Path) -> None:
         child.join(60)
         assert child.exitcode == 0
     assert len({answers.get() for _ in children}) == 1  # path and inode: nobody replaced it
-
-
-# --- apt ----------------------------------------------------------------------------------------------
-
-
-class _Apt:
-    """A stand-in for apt-get on the PATH that serves one package from a directory."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.content = folder / "content"
-        self.content.write_bytes(b"a package\n")
-        self.promised = _digest(self.content)
-        program = folder / "bin" / "apt-get"
-        program.parent.mkdir()
-        line = f"'https://m.invalid/p_1_all.deb' p_1_all.deb 10 SHA256:{self.promised}"
-        program.write_text(
-            f'#!/bin/sh\ncase "$*" in\n*--print-uris*) echo "{line}";;\n'
-            f"download*) cp {self.content} p_1_all.deb; echo x >> {folder}/calls;;\n*) exit 100;;\nesac\n"
-        )
-        program.chmod(0o755)
-        self.calls = folder / "calls"
-        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-
-def test_package_is_fetched_once_and_verified_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = _Apt(tmp_path, monkeypatch)
-    file = debian.download_binary("p", tmp_path / "debs")
-    assert debian.download_binary("p", tmp_path / "debs") == file
-    assert apt.calls.read_text().count("x") == 1
-    file.write_bytes(b"a pack")
-    assert debian.download_binary("p", tmp_path / "debs").read_bytes() == b"a package\n"
-    assert apt.calls.read_text().count("x") == 2
-
-
-def test_package_that_is_not_what_the_index_says_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = _Apt(tmp_path, monkeypatch)
-    apt.content.write_bytes(b"another\n")
-    with pytest.raises(SourceError, match=r"p_1_all\.deb is altered or truncated"):
-        debian.download_binary("p", tmp_path / "debs")
-    assert [file for file in (tmp_path / "debs").iterdir() if not file.name.endswith(".lock")] == []
