@@ -118,6 +118,7 @@ static void idxd_event_cancel(IDXDState *s, IDXDTask *t)
 
 static void idxd_task_free(IDXDTask *t)
 {
+    g_free(t->members);
     g_free(t->list);
     g_free(t);
 }
@@ -203,13 +204,78 @@ static void idxd_op_env(IDXDState *s, unsigned index, bool in_batch,
 }
 
 /*
+ * Where the members of a batch write their records: side by side, so that one
+ * translation serves many.  It lasts for a run of members.
+ */
+typedef struct IDXDRecords {
+    MemoryRegionCache cache;
+    uint64_t base;
+    bool valid;
+} IDXDRecords;
+
+#define IDXD_RECORDS_SIZE           4096
+
+static void idxd_records_end(IDXDRecords *records)
+{
+    if (records->valid) {
+        address_space_cache_destroy(&records->cache);
+        records->valid = false;
+    }
+}
+
+/* False if the record is not in RAM, or not in one piece of it */
+static bool idxd_record_fast(IDXDState *s, IDXDRecords *records,
+                             uint64_t addr, const uint8_t *cr)
+{
+    uint64_t base = QEMU_ALIGN_DOWN(addr, IDXD_RECORDS_SIZE);
+    uint8_t *p;
+
+    if (!records->valid || records->base != base) {
+        idxd_records_end(records);
+        records->base = base;
+        records->valid = true;
+        if (address_space_cache_init(&records->cache,
+                                     pci_get_address_space(&s->parent_obj),
+                                     base, IDXD_RECORDS_SIZE, true) <
+            IDXD_RECORDS_SIZE) {
+            records->cache.ptr = NULL;
+        }
+    }
+    if (!records->cache.ptr) {
+        return false;
+    }
+    p = records->cache.ptr + (addr - base);
+    memcpy(p + 1, cr + 1, IDXD_CR_SIZE - 1);
+    /* Whoever sees the status has to see the rest */
+    smp_wmb();
+    qatomic_set(p, cr[0]);
+    address_space_cache_invalidate(&records->cache, addr - base,
+                                   IDXD_CR_SIZE);
+    return true;
+}
+
+static MemTxResult idxd_record_slow(IDXDState *s, IDXDTask *t, uint64_t addr,
+                                    const uint8_t *cr)
+{
+    PCIDevice *pci = &s->parent_obj;
+    MemTxResult r = pci_dma_write(pci, addr + 1, cr + 1, IDXD_CR_SIZE - 1);
+
+    /* Whoever sees the status has to see the rest */
+    smp_wmb();
+    if (r == MEMTX_OK && s->running == t) {
+        r = pci_dma_write(pci, addr, cr, 1);
+    }
+    return r;
+}
+
+/*
  * Writes the record, byte 0 last: another vCPU may poll it.  False if the
  * task is gone: a device can be made to reset itself by where it writes.
  */
 static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
-                        const IDXDOpResult *res, int batch_index)
+                        const IDXDOpResult *res, int batch_index,
+                        IDXDRecords *records)
 {
-    PCIDevice *pci = &s->parent_obj;
     uint8_t cr[IDXD_CR_SIZE];
     uint8_t code = res->status & IDXD_ST_CODE_MASK;
     bool failed = code != IDXD_ST_SUCCESS;
@@ -236,21 +302,13 @@ static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
     }
 
     idxd_completion_encode(cr, res);
-    if (pci_dma_write(pci, desc->completion_addr + 1, cr + 1,
-                      sizeof(cr) - 1) == MEMTX_OK) {
-        /* Whoever sees the status has to see the rest */
-        smp_wmb();
-        if (s->running == t && pci_dma_write(pci, desc->completion_addr, cr,
-                                             1) == MEMTX_OK) {
-            s->stats.completions++;
-            return s->running == t;
-        }
+    if ((records && idxd_record_fast(s, records, desc->completion_addr, cr)) ||
+        idxd_record_slow(s, t, desc->completion_addr, cr) == MEMTX_OK) {
+        s->stats.completions++;
+    } else if (s->running == t) {
+        idxd_swerr(s, IDXD_ST_CR_TRANSLATION | IDXD_ST_FAULT_WRITE, t->wq,
+                   desc, batch_index, desc->completion_addr, 0);
     }
-    if (s->running != t) {
-        return false;
-    }
-    idxd_swerr(s, IDXD_ST_CR_TRANSLATION | IDXD_ST_FAULT_WRITE, t->wq, desc,
-               batch_index, desc->completion_addr, 0);
     return s->running == t;
 }
 
@@ -303,11 +361,10 @@ static void idxd_spoil(const IDXDDesc *desc, IDXDOpResult *res)
  * False if the task is gone.
  */
 static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
-                         IDXDOpEnv *env, IDXDInjected injected,
-                         int batch_index, bool *ok)
+                         bool fit, IDXDOpEnv *env, IDXDInjected injected,
+                         int batch_index, IDXDRecords *records, bool *ok)
 {
     IDXDOpResult res = { 0 };
-    uint64_t bytes;
 
     if (injected.kind != IDXD_INJECT_NONE) {
         trace_idxd_inject(t->wq, desc->opcode, injected.kind, injected.value);
@@ -317,7 +374,7 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
         s->stats.ops[desc->opcode]++;
     }
 
-    if (idxd_desc_check(s, t, env, desc, &res)) {
+    if (fit || idxd_desc_check(s, t, env, desc, &res)) {
         switch (injected.kind) {
         case IDXD_INJECT_HALT:
             idxd_halt(s, injected.value);
@@ -337,10 +394,8 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
             if (s->running != t) {
                 return false;
             }
-            bytes = idxd_op_read_bytes(desc);
-            s->stats.bytes_read += bytes;
-            bytes = idxd_op_write_bytes(desc);
-            s->stats.bytes_written += bytes;
+            s->stats.bytes_read += idxd_op_read_bytes(desc);
+            s->stats.bytes_written += idxd_op_write_bytes(desc);
             if (injected.kind == IDXD_INJECT_WRONG) {
                 idxd_spoil(desc, &res);
             }
@@ -351,13 +406,13 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
     if (injected.kind == IDXD_INJECT_LOST) {
         return true;
     }
-    return idxd_record(s, t, desc, &res, batch_index);
+    return idxd_record(s, t, desc, &res, batch_index, records);
 }
 
 /* Gives the descriptor its time: when its record will be visible */
 static int64_t idxd_plan(IDXDState *s, const IDXDTask *t,
                          const IDXDOpEnv *env, const IDXDDesc *desc,
-                         int64_t earliest, IDXDInjected *injected)
+                         int64_t earliest, bool *fit, IDXDInjected *injected)
 {
     IDXDOpResult res = { 0 };
     uint64_t bytes = 0;
@@ -368,7 +423,8 @@ static int64_t idxd_plan(IDXDState *s, const IDXDTask *t,
     data = start;
     *injected = idxd_inject_next(&s->inject);
 
-    if (idxd_desc_check(s, t, env, desc, &res)) {
+    *fit = idxd_desc_check(s, t, env, desc, &res);
+    if (*fit) {
         /* Reads and writes overlap; the longer of them takes the time */
         bytes = MAX(idxd_op_read_bytes(desc), idxd_op_write_bytes(desc));
     }
@@ -385,35 +441,48 @@ static int64_t idxd_plan(IDXDState *s, const IDXDTask *t,
     return data + s->t.complete;
 }
 
-static void idxd_member(const IDXDTask *t, uint32_t index, IDXDDesc *desc)
+/* Makes room for the @nth planned member and decodes it */
+static IDXDMember *idxd_member_decode(IDXDTask *t, uint32_t nth)
 {
-    idxd_desc_decode(desc, t->list + index * IDXD_DESC_SIZE);
-    desc->pasid = t->desc.pasid;
-    desc->priv = t->desc.priv;
+    IDXDMember *m;
+
+    if (nth >= t->room) {
+        t->room = MAX(32, t->room * 2);
+        t->members = g_renew(IDXDMember, t->members, t->room);
+    }
+    m = &t->members[nth];
+    idxd_desc_decode(&m->desc, t->list + (t->next + nth) * IDXD_DESC_SIZE);
+    m->desc.pasid = t->desc.pasid;
+    m->desc.priv = t->desc.priv;
+    m->fit = false;
+    return m;
 }
 
 /* Plans the next run of members, at least one */
 static void idxd_batch_plan(IDXDState *s, IDXDTask *t, int64_t now)
 {
-    int64_t horizon = now + s->t.coalesce;
+    int64_t horizon = 0;
+    IDXDMember *m;
     IDXDOpEnv env;
-    IDXDDesc desc;
 
     idxd_op_env(s, t->wq, true, &env);
     do {
         int64_t earliest = t->ready;
         int64_t done;
 
-        idxd_member(t, t->planned, &desc);
-        if (desc.flags & IDXD_FLAG_FENCE) {
+        m = idxd_member_decode(t, t->planned - t->next);
+        if (m->desc.flags & IDXD_FLAG_FENCE) {
             earliest = MAX(earliest, t->last_done);
         }
-        done = idxd_plan(s, t, &env, &desc, earliest, &t->injected);
+        done = idxd_plan(s, t, &env, &m->desc, earliest, &m->fit,
+                         &t->injected);
         t->last_done = MAX(t->last_done, done);
-        t->planned++;
-    } while (t->planned < t->desc.size && t->last_done <= horizon &&
+        if (t->planned++ == t->next) {
+            horizon = t->last_done + s->t.coalesce;
+        }
+    } while (t->planned < t->desc.size && t->last_done < horizon &&
              t->injected.kind == IDXD_INJECT_NONE &&
-             !(desc.flags & IDXD_FLAG_RCI));
+             !(m->desc.flags & IDXD_FLAG_RCI));
 
     idxd_event_at(s, t, IDXD_PHASE_RUNNING, MAX(now, t->last_done));
 }
@@ -448,18 +517,20 @@ static void idxd_member_interrupt(IDXDState *s, IDXDTask *batch,
     idxd_event_at(s, t, IDXD_PHASE_INTERRUPTING, now + s->t.irq);
 }
 
-static void idxd_batch_run(IDXDState *s, IDXDTask *t, int64_t now)
+/* Does the members that are planned; false if the batch is gone */
+static bool idxd_batch_members(IDXDState *s, IDXDTask *t, int64_t now,
+                               IDXDRecords *records)
 {
+    const IDXDMember *m = t->members;
     IDXDOpEnv env;
-    IDXDDesc desc;
 
     idxd_op_env(s, t->wq, true, &env);
-    while (t->next < t->planned) {
+    for (; t->next < t->planned; m++) {
+        const IDXDDesc *desc = &m->desc;
         IDXDInjected injected = { .kind = IDXD_INJECT_NONE };
         bool ok = false;
 
-        idxd_member(t, t->next, &desc);
-        if ((desc.flags & IDXD_FLAG_FENCE) && t->failed) {
+        if ((desc->flags & IDXD_FLAG_FENCE) && t->failed) {
             trace_idxd_batch_abandon(t->wq, t->next, t->desc.size);
             t->planned = t->next = t->desc.size;
             break;
@@ -467,21 +538,33 @@ static void idxd_batch_run(IDXDState *s, IDXDTask *t, int64_t now)
         if (t->next + 1 == t->planned) {
             injected = t->injected;
         }
-        if (!idxd_execute(s, t, &desc, &env, injected, t->next, &ok)) {
-            return;
+        if (!idxd_execute(s, t, desc, m->fit, &env, injected, t->next,
+                          records, &ok)) {
+            return false;
         }
         s->stats.batch_descriptors++;
         t->next++;
         t->completed++;
         t->failed |= !ok;
-        if ((desc.flags & IDXD_FLAG_RCI) &&
+        if ((desc->flags & IDXD_FLAG_RCI) &&
             injected.kind != IDXD_INJECT_LOST &&
-            idxd_handle_allowed(s, t->wq, t->ims, desc.int_handle,
-                                desc.pasid)) {
-            idxd_member_interrupt(s, t, &desc, now);
+            idxd_handle_allowed(s, t->wq, t->ims, desc->int_handle,
+                                desc->pasid)) {
+            idxd_member_interrupt(s, t, desc, now);
         }
     }
+    return true;
+}
 
+static void idxd_batch_run(IDXDState *s, IDXDTask *t, int64_t now)
+{
+    IDXDRecords records = { .valid = false };
+    bool alive = idxd_batch_members(s, t, now, &records);
+
+    idxd_records_end(&records);
+    if (!alive) {
+        return;
+    }
     memset(&t->injected, 0, sizeof(t->injected));
     if (t->next < t->desc.size) {
         idxd_batch_plan(s, t, now);
@@ -523,7 +606,7 @@ static void idxd_batch_finish(IDXDState *s, IDXDTask *t, int64_t now)
         .fault_addr = t->fault_addr,
     };
 
-    if (idxd_record(s, t, &t->desc, &res, -1)) {
+    if (idxd_record(s, t, &t->desc, &res, -1, NULL)) {
         idxd_after_record(s, t, now);
     }
 }
@@ -543,13 +626,14 @@ static void idxd_run(IDXDState *s, IDXDTask *t, int64_t now)
         /* One that is not fit to be run */
         s->stats.ops[IDXD_OP_BATCH]++;
         idxd_desc_check(s, t, &env, &t->desc, &res);
-        if (!idxd_record(s, t, &t->desc, &res, -1)) {
+        if (!idxd_record(s, t, &t->desc, &res, -1, NULL)) {
             return;
         }
         if (res.status == IDXD_ST_INT_HANDLE) {
             t->desc.flags &= ~IDXD_FLAG_RCI;
         }
-    } else if (!idxd_execute(s, t, &t->desc, &env, t->injected, -1, &ok)) {
+    } else if (!idxd_execute(s, t, &t->desc, t->fit, &env, t->injected, -1,
+                             NULL, &ok)) {
         return;
     }
     if ((t->desc.flags & IDXD_FLAG_RCI) &&
@@ -590,7 +674,8 @@ static void idxd_start(IDXDState *s, IDXDTask *t, unsigned engine,
             idxd_event_at(s, t, IDXD_PHASE_RUNNING, now + s->t.complete);
         }
     } else {
-        int64_t due = idxd_plan(s, t, &env, &t->desc, now, &t->injected);
+        int64_t due = idxd_plan(s, t, &env, &t->desc, now, &t->fit,
+                                &t->injected);
 
         idxd_event_at(s, t, IDXD_PHASE_RUNNING, due);
     }
@@ -878,6 +963,9 @@ bool idxd_engine_loaded(IDXDState *s)
         idxd_task_decode(s, t);
         if (!idxd_task_sane(s, t)) {
             return false;
+        }
+        for (i = t->next; i < t->planned; i++) {
+            idxd_member_decode(t, i - t->next);
         }
         if (idxd_task_queued(t)) {
             QTAILQ_INSERT_TAIL(&s->wqs[t->wq].queued, t, queue);

@@ -62,6 +62,12 @@ typedef struct IDXDInject {
     uint64_t done;
 } IDXDInject;
 
+/* A member of a batch */
+typedef struct IDXDMember {
+    IDXDDesc desc;
+    bool fit;                   /* passed the checks */
+} IDXDMember;
+
 /* A descriptor that a portal accepted, until its last effect */
 typedef struct IDXDTask {
     uint64_t seq;               /* order of acceptance */
@@ -87,6 +93,9 @@ typedef struct IDXDTask {
     uint64_t fault_addr;
     /* Derived */
     IDXDDesc desc;
+    bool fit;                   /* passed the checks */
+    IDXDMember *members;        /* those planned, from the next one on */
+    uint32_t room;              /* for so many */
     bool timed;                 /* in the queue of events */
     QTAILQ_ENTRY(IDXDTask) all;
     QTAILQ_ENTRY(IDXDTask) queue;   /* of the work queue, or in flight */
@@ -176,6 +185,9 @@ struct IDXDState {
 
     /* Registers */
     uint64_t gencap;
+    uint64_t wqcap;
+    uint64_t grpcap;
+    uint64_t engcap;
     uint32_t gencfg;
     uint32_t genctrl;
     uint8_t state;

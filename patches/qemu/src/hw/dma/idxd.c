@@ -166,29 +166,6 @@ void idxd_swerr(IDXDState *s, uint8_t code, unsigned wq, const IDXDDesc *desc,
 
 /* Registers and tables, as 32-bit words */
 
-static uint64_t idxd_wqcap(const IDXDState *s)
-{
-    uint64_t v = 0;
-
-    v = FIELD_DP64(v, IDXD_WQCAP, TOTAL_SIZE, s->total_wq_size);
-    v = FIELD_DP64(v, IDXD_WQCAP, NUM_WQS, s->num_wqs);
-    v = FIELD_DP64(v, IDXD_WQCAP, SHARED, s->shared_wq);
-    v = FIELD_DP64(v, IDXD_WQCAP, DEDICATED, 1);
-    v = FIELD_DP64(v, IDXD_WQCAP, PRIORITY, 1);
-    v = FIELD_DP64(v, IDXD_WQCAP, OCCUPANCY, 1);
-    return FIELD_DP64(v, IDXD_WQCAP, OCCUPANCY_INT, 1);
-}
-
-static uint64_t idxd_grpcap(const IDXDState *s)
-{
-    uint64_t v = 0;
-
-    v = FIELD_DP64(v, IDXD_GRPCAP, NUM_GROUPS, s->num_groups);
-    v = FIELD_DP64(v, IDXD_GRPCAP, READ_BUFFERS, s->read_buffers);
-    v = FIELD_DP64(v, IDXD_GRPCAP, READ_BUFFER_CONTROL, 1);
-    return FIELD_DP64(v, IDXD_GRPCAP, READ_BUFFER_LIMIT, 1);
-}
-
 static uint64_t idxd_offsets(void)
 {
     uint64_t v = 0;
@@ -225,11 +202,11 @@ static uint32_t idxd_read32(IDXDState *s, hwaddr addr)
     case IDXD_GENCAP:
         return idxd_half(s->gencap, addr);
     case IDXD_WQCAP:
-        return idxd_half(idxd_wqcap(s), addr);
+        return idxd_half(s->wqcap, addr);
     case IDXD_GRPCAP:
-        return idxd_half(idxd_grpcap(s), addr);
+        return idxd_half(s->grpcap, addr);
     case IDXD_ENGCAP:
-        return addr & 4 ? 0 : s->num_engines;
+        return idxd_half(s->engcap, addr);
     case IDXD_OPCAP:
         return idxd_half(s->op_cap, addr);
     case IDXD_OFFSETS:
@@ -655,8 +632,8 @@ static const IDXDPreset idxd_presets[] = {
             .batch_complete = 1000, .irq = 500, .coalesce = 8000,
         },
     }, {
-        /* As soon as can be */
-        "none", { 0 },
+        /* As soon as can be; batches in one go */
+        "none", { .coalesce = 8000 },
     },
 };
 
@@ -784,6 +761,29 @@ static uint64_t idxd_make_gencap(const IDXDState *s)
     return FIELD_DP64(v, IDXD_GENCAP, BIT38, 1);
 }
 
+static uint64_t idxd_make_wqcap(const IDXDState *s)
+{
+    uint64_t v = 0;
+
+    v = FIELD_DP64(v, IDXD_WQCAP, TOTAL_SIZE, s->total_wq_size);
+    v = FIELD_DP64(v, IDXD_WQCAP, NUM_WQS, s->num_wqs);
+    v = FIELD_DP64(v, IDXD_WQCAP, SHARED, s->shared_wq);
+    v = FIELD_DP64(v, IDXD_WQCAP, DEDICATED, 1);
+    v = FIELD_DP64(v, IDXD_WQCAP, PRIORITY, 1);
+    v = FIELD_DP64(v, IDXD_WQCAP, OCCUPANCY, 1);
+    return FIELD_DP64(v, IDXD_WQCAP, OCCUPANCY_INT, 1);
+}
+
+static uint64_t idxd_make_grpcap(const IDXDState *s)
+{
+    uint64_t v = 0;
+
+    v = FIELD_DP64(v, IDXD_GRPCAP, NUM_GROUPS, s->num_groups);
+    v = FIELD_DP64(v, IDXD_GRPCAP, READ_BUFFERS, s->read_buffers);
+    v = FIELD_DP64(v, IDXD_GRPCAP, READ_BUFFER_CONTROL, 1);
+    return FIELD_DP64(v, IDXD_GRPCAP, READ_BUFFER_LIMIT, 1);
+}
+
 static bool idxd_init_pci(IDXDState *s, Error **errp)
 {
     PCIDevice *pci = &s->parent_obj;
@@ -839,6 +839,9 @@ static void idxd_realize(PCIDevice *pci, Error **errp)
         return;
     }
     s->gencap = idxd_make_gencap(s);
+    s->wqcap = idxd_make_wqcap(s);
+    s->grpcap = idxd_make_grpcap(s);
+    s->engcap = FIELD_DP64(0, IDXD_ENGCAP, NUM_ENGINES, s->num_engines);
 
     memory_region_init_io(&s->mmio, OBJECT(s), &idxd_mmio_ops, s,
                           "idxd-mmio", IDXD_MMIO_SIZE);
@@ -1021,14 +1024,14 @@ static const VMStateDescription vmstate_idxd = {
     .fields = (const VMStateField[]) {
         VMSTATE_PCI_DEVICE(parent_obj, IDXDState),
         VMSTATE_MSIX(parent_obj, IDXDState),
-        /* The guest has seen these; the other side must have the same */
-        VMSTATE_UINT32_EQUAL(num_wqs, IDXDState, "num-wqs differs"),
-        VMSTATE_UINT32_EQUAL(num_engines, IDXDState, "num-engines differs"),
-        VMSTATE_UINT32_EQUAL(num_groups, IDXDState, "num-groups differs"),
-        VMSTATE_UINT32_EQUAL(total_wq_size, IDXDState,
-                             "total-wq-size differs"),
-        VMSTATE_UINT64_EQUAL(gencap, IDXDState, "capabilities differ"),
-        VMSTATE_UINT64_EQUAL(op_cap, IDXDState, "op-cap differs"),
+        /* The guest has seen these; both sides must have the same properties */
+        VMSTATE_UINT64_EQUAL(gencap, IDXDState,
+                             "max-batch-shift, max-xfer-shift, cmdcap"),
+        VMSTATE_UINT64_EQUAL(wqcap, IDXDState,
+                             "num-wqs, total-wq-size, shared-wq"),
+        VMSTATE_UINT64_EQUAL(grpcap, IDXDState, "num-groups, read-buffers"),
+        VMSTATE_UINT64_EQUAL(engcap, IDXDState, "num-engines"),
+        VMSTATE_UINT64_EQUAL(op_cap, IDXDState, "op-cap"),
         VMSTATE_UINT32(gencfg, IDXDState),
         VMSTATE_UINT32(genctrl, IDXDState),
         VMSTATE_UINT8(state, IDXDState),
