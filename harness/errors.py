@@ -76,6 +76,12 @@ class Busy(HarnessError):
     exit_code = 10
 
 
+class DeviceError(HarnessError):
+    """An accelerator is missing, or its driver or the device itself refused what was asked."""
+
+    exit_code = 11
+
+
 class Interrupted(HarnessError):
     """The user pressed Ctrl-C; what was finished is kept."""
 

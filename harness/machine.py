@@ -28,7 +28,7 @@ from harness.config import atomic_write
 from harness.console import Outcome, Reader, Symbols, Verdict, registers
 from harness.errors import MachineError
 from harness.monitor import Monitor
-from harness.run import Deadline, spawn, stop
+from harness.run import Completed, Deadline, spawn, stop
 from harness.session import Input, Session, Sink
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class MachineSpec:
     """Whether a shell runs on the console, connected to :attr:`Machine.terminal` (functional only)."""
     paused: bool = False
     """Start with the processors stopped (QEMU's ``-S``)."""
+    dsa: tuple[Mapping[str, str], ...] = ()
+    """One emulated DSA for each, with these options of QEMU's ``idxd-dsa``; their QOM ids are dsa0, dsa1, ..."""
+    iommu: bool = False
+    """Whether an IOMMU translates what devices read and write."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ def kernel_words(spec: MachineSpec) -> str:
     words = [*_WORDS, f"paraksm.mode={spec.mode}"]
     if spec.console:
         words.append("paraksm.console")
+    if spec.iommu:
+        words.append("intel_iommu=on")
     return " ".join([*words, *spec.cmdline])
 
 
@@ -131,6 +137,9 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
     measured = spec.mode == "measured"
     if measured and (spec.ssh_port is not None or spec.console):
         raise MachineError("a measured machine is sealed: no ssh, no console", hint="use the functional mode")
+    if spec.dsa and spec.accel != "tcg":
+        # descriptors are 64-byte stores to a device, which KVM's instruction emulator does not know
+        raise MachineError(f"the emulated DSA does not work under {spec.accel}", hint="use tcg")
     log = _quote(run_dir / "console.log")
     words = [
         str(spec.qemu.binary), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
@@ -140,6 +149,8 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         "-machine", _MACHINE, "-cpu", spec.cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M",
         "-chardev", f"socket,id=monitor,fd={channels.monitor}", "-mon", "chardev=monitor,mode=control",
     ]  # fmt: skip
+    if spec.iommu:  # before the devices whose accesses it translates
+        words += ["-device", "intel-iommu"]
     if channels.console is not None:
         words += ["-chardev", f"socket,id=console,fd={channels.console},logfile={log}"]
     else:
@@ -155,6 +166,9 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         words += _functional_words(spec, channels)
     for device in spec.devices:
         words += ["-device", device]
+    for number, options in enumerate(spec.dsa):
+        listed = "".join(f",{name}={_quote(value)}" for name, value in options.items())
+        words += ["-device", f"idxd-dsa,id=dsa{number}{listed}"]
     for name, path in sorted(spec.fw_cfg.items()):
         words += ["-fw_cfg", f"name={_full_name(name)},file={_quote(path)}"]
     if spec.paused:
@@ -295,6 +309,19 @@ class Machine:
             self._step(session, deadline, (on_stdout, on_stderr))
         self._read_console()
         return session.status
+
+    def shell(self, script: str, *, timeout: float | None = None) -> Completed:
+        """Run a script as :meth:`execute` does, and collect what it says.
+
+        Raises:
+            GuestDown: the guest or QEMU ended first, or the time is over.
+
+        """
+        out, errors = bytearray(), bytearray()
+        began = time.monotonic()
+        status = self.execute(script, on_stdout=out.extend, on_stderr=errors.extend, timeout=timeout)
+        said, complaints = out.decode(errors="replace"), errors.decode(errors="replace")
+        return Completed(("sh", "-c", script), status, said, complaints, time.monotonic() - began)
 
     def _step(self, session: Session, deadline: Deadline | None, sinks: tuple[Sink | None, Sink | None] | None) -> None:
         """Move bytes for a moment; notice the end of QEMU, a panic and the deadline."""

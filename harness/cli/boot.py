@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from harness.cli.options import Json, Kernel, KernelProfile, Source
 
 if TYPE_CHECKING:
+    from harness.dsa import Write
     from harness.machine import Machine, MachineSpec
     from harness.ssh import Access
 
@@ -41,6 +43,17 @@ def command(
     append: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="Another word for the kernel's command line; repeatable.")
     ] = None,
+    dsa: Annotated[
+        int, typer.Option(min=0, max=8, metavar="N", help="Emulated DSA accelerators, set up before CMD.")
+    ] = 0,
+    dsa_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A property of the emulated devices, see docs/dsa.md; repeatable."),
+    ] = None,
+    dsa_driver: Annotated[
+        str, typer.Option(metavar="NAME", help="Sub-driver that gets their queues; none: left as after boot.")
+    ] = "dmaengine",
+    iommu: Annotated[bool, typer.Option("--iommu", help="An IOMMU that translates the devices' addresses.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="For CMD or the sealed job.")] = 3600.0,
     boot_timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Until the guest reports.")] = 60.0,
     run_dir: Annotated[
@@ -58,6 +71,8 @@ def command(
     sends the command's own output to standard error.)
 
     Example: harness boot -c 'cat /sys/kernel/mm/ksm/run'
+
+    Example: harness boot --dsa 1 -c 'cat /sys/bus/dsa/devices/wq0.0/state' (one group, 64-entry queue, 4 engines)
 
     Example: harness boot --mode measured -c 'dmesg | tail' (sealed: the same bytes every time)
     """
@@ -78,7 +93,11 @@ def command(
     from harness.machine import MachineSpec, free_port
     from harness.workbench import workbench
 
-    chosen = accelerator(accel, measured=measured)
+    options = _options(dsa_option, dsa)
+    if dsa and accel == "kvm":
+        raise UsageError("the emulated DSA does not work under KVM", hint="leave out --accel")
+    chosen = accelerator("tcg" if dsa else accel, measured=measured)
+    setup = _setup(dsa, options, dsa_driver)
     folder = _folder(run_dir)
     bench = workbench(kernel, source, "measured" if measured else "functional", profile)
     access = None
@@ -90,17 +109,50 @@ def command(
         files.update(access.fw_cfg)
     if measured and run:
         files["command"] = folder / "command.sh"
-        files["command"].write_text(run + "\n")
+        files["command"].write_text(_guarded(setup) + run + "\n")
     spec = MachineSpec(
         bench.qemu, bench.kernel, bench.image, "measured" if measured else "functional", memory, cpus,
         tuple(append or ()), seed, files, access.port if access else None, accel=chosen, console=interactive,
+        dsa=tuple(options for _ in range(dsa)), iommu=iommu,
     )  # fmt: skip
-    raise typer.Exit(_live(spec, folder, run, access, interactive, keep, stdin, timeout, boot_timeout, json))
+    raise typer.Exit(_live(spec, folder, setup, run, access, interactive, keep, stdin, timeout, boot_timeout, json))
+
+
+def _options(words: list[str] | None, devices: int) -> dict[str, str]:
+    """Properties of the emulated devices."""
+    from harness.errors import UsageError
+
+    options: dict[str, str] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--dsa-option {word}: not KEY=VALUE", hint="for instance --dsa-option num-engines=2")
+        options[name] = value
+    if options and not devices:
+        raise UsageError("--dsa-option without a device", hint="add --dsa 1")
+    return options
+
+
+def _setup(devices: int, options: Mapping[str, str], driver: str) -> list[Write]:
+    """The writes that set the emulated devices up: known before the guest runs, so a sealed one can make them, too."""
+    from harness.dsa import Layout, emulated, plan
+
+    if driver == "none":
+        return []
+    return [write for number in range(devices) for write in plan(emulated(number, options), Layout(driver=driver))]
+
+
+def _guarded(setup: list[Write]) -> str:
+    """What a sealed job does first."""
+    from harness.dsa import script
+
+    return f"({script(setup)}) >&2 || exit 125\n" if setup else ""
 
 
 def _live(
     spec: MachineSpec,
     folder: Path,
+    setup: list[Write],
     run: str | None,
     access: Access | None,
     interactive: bool,
@@ -111,6 +163,9 @@ def _live(
     json: bool,
 ) -> int:
     """Run the machine; the exit status of ``harness boot`` is returned."""
+    import functools
+
+    from harness.dsa import SECONDS, apply
     from harness.machine import GuestDown, Machine, Outcome
     from harness.ui import ui
 
@@ -125,6 +180,8 @@ def _live(
                 if not json and (folder / "results.bin").exists():
                     _emit(1, (folder / "results.bin").read_bytes())
             else:
+                if setup:
+                    apply(functools.partial(machine.shell, timeout=SECONDS), setup)
                 if access:
                     ui().info(f"log in with: {access.command}")
                 status = _use(machine, run, interactive, keep or (access is not None and not run), stdin, timeout, json)

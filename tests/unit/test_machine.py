@@ -108,6 +108,26 @@ def test_measured_refuses_what_would_unseal_it(make: Make, more: dict[str, Any])
         argv(make("measured", **more), Path("/r"), Channels(3))
 
 
+def test_accelerators_behind_the_iommu_that_translates_for_them(make: Make) -> None:
+    spec = make("measured", dsa=({}, {"num-engines": "2", "inject": "lost,nth=3"}), iommu=True)
+    words = argv(spec, Path("/r"), Channels(3))
+    devices = [words[at + 1] for at, word in enumerate(words) if word == "-device"]
+    assert devices == [
+        "intel-iommu", "idxd-dsa,id=dsa0", "idxd-dsa,id=dsa1,num-engines=2,inject=lost,,nth=3",
+    ]  # fmt: skip
+    assert "intel_iommu=on" in kernel_words(spec).split()
+    assert "intel_iommu=on" not in kernel_words(make(dsa=({},))).split()
+
+
+def test_no_accelerator_unless_asked(make: Make) -> None:
+    assert not [word for word in argv(make("measured"), Path("/r"), Channels(3)) if "idxd" in word or "iommu" in word]
+
+
+def test_kvm_cannot_have_the_emulated_accelerator(make: Make) -> None:
+    with pytest.raises(MachineError, match="does not work under kvm"):
+        argv(make(dsa=({},), accel="kvm"), Path("/r"), Channels(3, 4))
+
+
 # --- functional life ----------------------------------------------------------------------------------
 
 
