@@ -278,7 +278,14 @@ static uint32_t run_memmove(Access *acc, const IDXDDesc *desc,
         hwaddr len = MIN(left, MIN(src_last % PAGE, dst_last % PAGE) + 1);
         const uint8_t *p = gather(acc, desc->src, left - len, len, bounce);
 
-        if (!p || poke(acc, desc->dst, left - len, p, len) < len) {
+        if (!p) {
+            break;
+        }
+        /* Written in parts, it would overwrite itself */
+        if (p != bounce) {
+            memcpy(bounce, p, len);
+        }
+        if (poke(acc, desc->dst, left - len, bounce, len) < len) {
             break;
         }
         done += len;

@@ -835,11 +835,15 @@ static void test_memmove(void)
                     uint64_t src = BASE + 20 * PAGE + 123;
                     uint64_t dst = src + sign * distances[i];
 
-                    guest_randomize(src, size);
-                    desc_init(raw, IDXD_OP_MEMMOVE, src, dst, size);
-                    run_and_judge(raw, cr);
-                    g_assert_cmpuint(cr[1], ==, sign > 0 && distances[i] &&
-                                                distances[i] < size);
+                    /* Short ones come in one, two or three odd pieces */
+                    for (int k = size < 400 && layout == ODD ? 20 : 1; k; k--) {
+                        guest_randomize(src, size);
+                        desc_init(raw, IDXD_OP_MEMMOVE, src, dst, size);
+                        run_and_judge(raw, cr);
+                        g_assert_cmpuint(cr[1], ==,
+                                         sign > 0 && distances[i] &&
+                                         distances[i] < size);
+                    }
                 }
             }
         }
@@ -1256,7 +1260,7 @@ static void random_desc(uint8_t *raw)
 
 static unsigned rounds(unsigned quick)
 {
-    return g_test_slow() ? quick * 50 : quick;
+    return g_test_slow() ? quick * 10 : quick;
 }
 
 static void test_fuzz(void)
@@ -1324,7 +1328,7 @@ static bool desc_continue(uint8_t *raw, const uint8_t *cr)
     case IDXD_OP_CRCGEN:
     case IDXD_OP_COPY_CRC:
         if (!(desc_flags(raw) & IDXD_FLAG_CRC_READ_SEED) ||
-            CR_FAULT(cr) / PAGE != ldq_le_p(raw + 48) / PAGE) {
+            CR_FAULT(cr) - ldq_le_p(raw + IDXD_D_CRC_SEED_ADDR) >= 4) {
             memcpy(raw + IDXD_D_CRC_SEED, cr + 16, 4);
             memset(raw + 48, 0, 8);
             desc_set_flags(raw,
