@@ -98,17 +98,30 @@ enum ksm_node_state {
  * @KSM_REQ_RETRY:	not answered, submit it once more (a few times at most)
  * @KSM_REQ_ERROR:	cannot be answered, and the CPU must not try either (a
  *			poisoned page); the candidate ends as KSM_SLOT_FAILED
+ * @KSM_REQ_SKIP:	the core's own: not on the way of the candidate
  */
 enum ksm_req_status {
 	KSM_REQ_PENDING,
 	KSM_REQ_DONE,
 	KSM_REQ_RETRY,
 	KSM_REQ_ERROR,
-	/* private: */
 	KSM_REQ_SKIP,
 };
 
 struct ksm_batch_node;
+struct ksm_batch_slot;
+
+/**
+ * struct ksm_batch_list - candidates that wait at, or ended at, a node
+ * @head:	first slot
+ * @tail:	last slot, undefined if the list is empty
+ * @nr:		number of slots
+ */
+struct ksm_batch_list {
+	struct ksm_batch_slot *head;
+	struct ksm_batch_slot *tail;
+	unsigned int nr;
+};
 
 /**
  * struct ksm_batch_slot - a candidate
@@ -133,23 +146,11 @@ struct ksm_batch_slot {
 	struct ksm_batch_node *end;
 	struct ksm_batch_slot *next;
 	/* private: equal candidates found by ksm_batch_insert() */
-	struct ksm_batch_slot *twins;
-	struct ksm_batch_slot *last_twin;
+	struct ksm_batch_list twins;
+	u16 carry;
 	/* public: */
 	u16 index;
 	u8 state;
-};
-
-/**
- * struct ksm_batch_list - candidates that wait at, or ended at, a node
- * @head:	first slot
- * @tail:	last slot, undefined if the list is empty
- * @nr:		number of slots
- */
-struct ksm_batch_list {
-	struct ksm_batch_slot *head;
-	struct ksm_batch_slot *tail;
-	unsigned int nr;
 };
 
 /**
@@ -177,12 +178,15 @@ struct ksm_batch_node {
 	struct ksm_batch_node *next;
 	/* private: */
 	struct rb_node **link;
+	const void *key;
 	struct ksm_batch_node *exit[2];
-	struct ksm_batch_node *equal;
-	unsigned int first;
-	unsigned int nr_sub;
+	struct ksm_batch_node *aside;
 	u16 sub[2];
-	bool held;
+	u16 first;
+	u16 nr_sub;
+	u16 up;
+	u8 dir;
+	bool mixed;
 	/* public: */
 	u8 state;
 };
@@ -322,13 +326,16 @@ struct ksm_batch {
 	struct ksm_batch_node *stale;
 	struct ksm_batch_node *pool;
 	struct ksm_batch_node *free;
-	struct ksm_batch_node **ptrs;
+	struct ksm_batch_node **nodes;
 	struct ksm_batch_node **sub;
 	struct ksm_batch_req *reqs;
 	struct ksm_batch_req **pending;
 	u16 *hash;
 	unsigned int max_reqs;
+	unsigned int max_pool;
 	unsigned int nr_pool;
+	unsigned int nr_sub;
+	unsigned int nr_live;
 	unsigned int hash_bits;
 	bool searched;
 };
@@ -342,7 +349,7 @@ struct ksm_batch_slot *ksm_batch_add(struct ksm_batch *b, struct page *page,
 				     void *cand);
 void ksm_batch_drop(struct ksm_batch *b, struct ksm_batch_slot *slot);
 unsigned int ksm_batch_take(struct ksm_batch *to, struct ksm_batch *from,
-			    unsigned int start);
+			    struct rb_root *root, unsigned int start);
 void ksm_batch_search(struct ksm_batch *b, const struct ksm_batch_ops *ops,
 		      void *ctx, const struct ksm_batch_params *params);
 void ksm_batch_insert(struct ksm_batch *b, const struct ksm_batch_ops *ops,
