@@ -283,6 +283,13 @@ static void idxd_command_drain(IDXDState *s, uint32_t wqs, bool disable)
     idxd_command_poll(s);
 }
 
+/* Whoever has a record gets the interrupt, too */
+static void idxd_command_abort(IDXDState *s, uint32_t wqs, int pasid)
+{
+    idxd_engine_interrupt(s, wqs, pasid);
+    idxd_engine_abort(s, wqs, pasid);
+}
+
 static void idxd_reset_wqs(IDXDState *s, uint32_t wqs)
 {
     unsigned i;
@@ -314,7 +321,7 @@ static uint8_t idxd_command_wqs(IDXDState *s, unsigned code, uint32_t operand)
         return IDXD_CMDERR_WQ_NOT_ENABLED;
     }
     if (code == IDXD_CMD_ABORT_WQ) {
-        idxd_engine_abort(s, wqs, -1);
+        idxd_command_abort(s, wqs, -1);
     } else {
         idxd_command_drain(s, wqs, code == IDXD_CMD_DISABLE_WQ);
     }
@@ -411,10 +418,10 @@ static uint8_t idxd_command_start(IDXDState *s, unsigned code,
         idxd_command_drain(s, idxd_all_wqs(s), false);
         break;
     case IDXD_CMD_ABORT_ALL:
-        idxd_engine_abort(s, idxd_all_wqs(s), -1);
+        idxd_command_abort(s, idxd_all_wqs(s), -1);
         break;
     case IDXD_CMD_ABORT_PASID:
-        idxd_engine_abort(s, idxd_all_wqs(s), operand);
+        idxd_command_abort(s, idxd_all_wqs(s), operand);
         break;
     }
     return IDXD_CMDERR_NONE;

@@ -73,10 +73,11 @@ static void idxd_timer_update(IDXDState *s)
 {
     IDXDTask *first = QTAILQ_FIRST(&s->events);
 
-    if (first) {
-        timer_mod(s->timer, first->due);
-    } else {
+    if (!first) {
         timer_del(s->timer);
+    } else if (!timer_pending(s->timer) ||
+               timer_expire_time_ns(s->timer) != first->due) {
+        timer_mod(s->timer, first->due);
     }
 }
 
@@ -333,6 +334,12 @@ static bool idxd_desc_check(IDXDState *s, const IDXDTask *t,
     return true;
 }
 
+static uint64_t idxd_first_buffer(const IDXDDesc *desc)
+{
+    return desc->opcode == IDXD_OP_FILL || desc->opcode == IDXD_OP_CFLUSH ?
+           desc->dst : desc->src;
+}
+
 /* A wrong result that looks right: what silent corruption would be */
 static void idxd_spoil(const IDXDDesc *desc, IDXDOpResult *res)
 {
@@ -387,8 +394,11 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
             res.status = injected.value;
             break;
         default:
-            env->inject_fault = injected.kind == IDXD_INJECT_PAGE_FAULT;
-            env->inject_fault_addr = desc->src + injected.value;
+            if (injected.kind == IDXD_INJECT_PAGE_FAULT) {
+                env->inject_fault = true;
+                env->inject_fault_addr = idxd_first_buffer(desc) +
+                                         injected.value;
+            }
             idxd_op_run(env, desc, &res);
             env->inject_fault = false;
             if (s->running != t) {
@@ -839,17 +849,40 @@ void idxd_engine_accept(IDXDState *s, unsigned index, const uint8_t *raw,
     idxd_timer_update(s);
 }
 
+static bool idxd_task_chosen(const IDXDTask *t, uint32_t wqs, int pasid)
+{
+    return extract32(wqs, t->wq, 1) && (pasid < 0 || t->desc.pasid == pasid);
+}
+
 bool idxd_engine_pending(IDXDState *s, uint32_t wqs, uint64_t seq, int pasid)
 {
     IDXDTask *t;
 
     QTAILQ_FOREACH(t, &s->tasks, all) {
-        if (t->seq < seq && extract32(wqs, t->wq, 1) &&
-            (pasid < 0 || t->desc.pasid == pasid)) {
+        if (t->seq < seq && idxd_task_chosen(t, wqs, pasid)) {
             return true;
         }
     }
     return false;
+}
+
+void idxd_engine_interrupt(IDXDState *s, uint32_t wqs, int pasid)
+{
+    IDXDTask *t;
+
+restart:
+    QTAILQ_FOREACH(t, &s->tasks, all) {
+        if (t->phase == IDXD_PHASE_INTERRUPTING && t != s->running &&
+            idxd_task_chosen(t, wqs, pasid)) {
+            bool ims = t->ims;
+            uint16_t handle = t->desc.int_handle;
+
+            idxd_task_unlink(s, t);
+            idxd_task_free(t);
+            idxd_interrupt(s, ims, handle);
+            goto restart;       /* who knows what that has led to */
+        }
+    }
 }
 
 void idxd_engine_abort(IDXDState *s, uint32_t wqs, int pasid)
@@ -859,8 +892,7 @@ void idxd_engine_abort(IDXDState *s, uint32_t wqs, int pasid)
     unsigned i;
 
     QTAILQ_FOREACH_SAFE(t, &s->tasks, all, next) {
-        if (!extract32(wqs, t->wq, 1) ||
-            (pasid >= 0 && t->desc.pasid != pasid)) {
+        if (!idxd_task_chosen(t, wqs, pasid)) {
             continue;
         }
         trace_idxd_abort(t->wq, t->desc.opcode, t->seq);

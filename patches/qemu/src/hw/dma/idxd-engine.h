@@ -262,6 +262,8 @@ void idxd_engine_accept(IDXDState *s, unsigned wq, const uint8_t *raw,
  * @pasid >= 0 only those of this PASID.  They leave no record.
  */
 void idxd_engine_abort(IDXDState *s, uint32_t wqs, int pasid);
+/* Of those, the ones that have their record interrupt at once */
+void idxd_engine_interrupt(IDXDState *s, uint32_t wqs, int pasid);
 /* Are there descriptors of @wqs accepted before @seq? */
 bool idxd_engine_pending(IDXDState *s, uint32_t wqs, uint64_t seq, int pasid);
 /* Device reset: no descriptors, no history */

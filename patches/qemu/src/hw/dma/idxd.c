@@ -308,7 +308,8 @@ static void idxd_wqcfg_write(IDXDState *s, unsigned index, unsigned dword,
     if (dword == 6) {
         wq->cfg[6] &= ~(value & R_IDXD_WQCFG6_INT_MASK);
     }
-    if (dword == 5 || dword == 6) {
+    if (dword == 5) {
+        /* May be armed when it is already so low */
         idxd_occupancy_fell(s, index);
     }
 }
@@ -544,13 +545,21 @@ static void idxd_store64(DirectStoreTarget *target, MemoryRegion *mr,
                          hwaddr addr, const uint8_t *data, MemTxAttrs attrs)
 {
     IDXDState *s = IDXD_DSA(target);
+    MemReentrancyGuard *guard = &DEVICE(s)->mem_reentrancy_guard;
 
     if (mr != &s->portals) {
         qemu_log_mask(LOG_GUEST_ERROR, "%s: 64-byte write to '%s', which is "
                       "no portal\n", TYPE_IDXD_DSA, memory_region_name(mr));
         return;
     }
+    /* An overflow interrupts, with a write that may be aimed at us */
+    if (guard->engaged_in_io) {
+        idxd_drop(s, addr, "the device writes to itself");
+        return;
+    }
+    guard->engaged_in_io = true;
     idxd_portal_store(s, addr, data);
+    guard->engaged_in_io = false;
 }
 
 static bool idxd_dmwr64(DirectStoreTarget *target, MemoryRegion *mr,
@@ -904,6 +913,10 @@ static void idxd_instance_init(Object *obj)
     };
     size_t i;
 
+    s->prop.read_bandwidth = IDXD_TIME_UNSET;
+    for (i = 0; i < ARRAY_SIZE(idxd_times); i++) {
+        *idxd_time(&s->prop, idxd_times[i].offset) = IDXD_TIME_UNSET;
+    }
     for (i = 0; i < ARRAY_SIZE(counters); i++) {
         object_property_add_uint64_ptr(obj, counters[i].name,
                                        counters[i].value, OBJ_PROP_FLAG_READ);
@@ -920,6 +933,44 @@ static void idxd_instance_init(Object *obj)
     }
 }
 
+static const struct {
+    const char *name;
+    const char *text;
+} idxd_descriptions[] = {
+    { "num-wqs", "work queues, 1 to 32" },
+    { "num-engines", "engines, 1 to 16" },
+    { "num-groups", "groups, 1 to 8" },
+    { "total-wq-size", "entries that the work queues share" },
+    { "read-buffers", "read buffers that the groups share" },
+    { "max-batch-shift", "log2 of the most descriptors in a batch" },
+    { "max-xfer-shift", "log2 of the most bytes in a descriptor" },
+    { "engine-descs", "work descriptors in progress in an engine" },
+    { "engine-batches", "batch descriptors in progress in an engine" },
+    { "op-cap", "operations offered, one bit for each opcode" },
+    { "shared-wq", "whether work queues may be shared" },
+    { "cmdcap", "offer CMDCAP and the interrupt handle commands" },
+    { "timing-preset", "where unset times come from: dsa, smartnic, none" },
+    { "time-scale", "all times, in thousandths" },
+    { "t-dispatch", "ns from portal to engine" },
+    { "t-batch", "ns to read the list of a batch" },
+    { "t-desc-fetch", "ns more for each descriptor in it" },
+    { "t-gap", "ns from the start of a descriptor to the next one's" },
+    { "t-read", "ns until the first byte of a source arrives" },
+    { "read-bandwidth", "bytes a us of all engines together; 0: unlimited" },
+    { "t-complete", "ns from the last byte to the record" },
+    { "t-batch-complete", "ns from the last member's record to the batch's" },
+    { "t-irq", "ns from record to interrupt" },
+    { "t-coalesce", "ns of members of a batch that take effect together" },
+    { "inject", "fault to inject: status=CODE, page-fault[=OFFSET], lost, "
+      "delay=NS, wrong, halt[=RESET] or wq-disable, then ,nth=N or ,every=N, "
+      "perhaps ,count=M; empty: none" },
+};
+
+/* Without a default of its own; the preset has it */
+#define IDXD_PROP_TIME(_name, _field) \
+    DEFINE_PROP_UNSIGNED_NODEFAULT(_name, IDXDState, prop._field, \
+                                   qdev_prop_uint64, uint64_t)
+
 static const Property idxd_properties[] = {
     DEFINE_PROP_UINT32("num-wqs", IDXDState, num_wqs, 8),
     DEFINE_PROP_UINT32("num-engines", IDXDState, num_engines, 4),
@@ -935,22 +986,16 @@ static const Property idxd_properties[] = {
     DEFINE_PROP_BOOL("cmdcap", IDXDState, cmdcap, false),
     DEFINE_PROP_STRING("timing-preset", IDXDState, timing_preset),
     DEFINE_PROP_UINT32("time-scale", IDXDState, time_scale, 1650),
-    DEFINE_PROP_UINT64("t-dispatch", IDXDState, prop.dispatch,
-                       IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-batch", IDXDState, prop.batch, IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-desc-fetch", IDXDState, prop.desc_fetch,
-                       IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-gap", IDXDState, prop.gap, IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-read", IDXDState, prop.read, IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("read-bandwidth", IDXDState, prop.read_bandwidth,
-                       IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-complete", IDXDState, prop.complete,
-                       IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-batch-complete", IDXDState, prop.batch_complete,
-                       IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-irq", IDXDState, prop.irq, IDXD_TIME_UNSET),
-    DEFINE_PROP_UINT64("t-coalesce", IDXDState, prop.coalesce,
-                       IDXD_TIME_UNSET),
+    IDXD_PROP_TIME("t-dispatch", dispatch),
+    IDXD_PROP_TIME("t-batch", batch),
+    IDXD_PROP_TIME("t-desc-fetch", desc_fetch),
+    IDXD_PROP_TIME("t-gap", gap),
+    IDXD_PROP_TIME("t-read", read),
+    IDXD_PROP_TIME("read-bandwidth", read_bandwidth),
+    IDXD_PROP_TIME("t-complete", complete),
+    IDXD_PROP_TIME("t-batch-complete", batch_complete),
+    IDXD_PROP_TIME("t-irq", irq),
+    IDXD_PROP_TIME("t-coalesce", coalesce),
 };
 
 /* Migration */
@@ -1065,6 +1110,7 @@ static void idxd_class_init(ObjectClass *klass, void *data)
     PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
     ResettableClass *rc = RESETTABLE_CLASS(klass);
     DirectStoreTargetClass *dst = DIRECT_STORE_TARGET_CLASS(klass);
+    size_t i;
 
     pc->realize = idxd_realize;
     pc->exit = idxd_exit;
@@ -1086,10 +1132,11 @@ static void idxd_class_init(ObjectClass *klass, void *data)
     device_class_set_props(dc, idxd_properties);
     object_class_property_add_str(klass, "inject", idxd_get_inject,
                                   idxd_set_inject);
-    object_class_property_set_description(klass, "inject",
-        "Fault to inject: status=CODE, page-fault[=OFFSET], lost, delay=NS, "
-        "wrong, halt[=RESET] or wq-disable, then ,nth=N or ,every=N and "
-        "perhaps ,count=M; empty: none");
+    for (i = 0; i < ARRAY_SIZE(idxd_descriptions); i++) {
+        object_class_property_set_description(klass,
+                                              idxd_descriptions[i].name,
+                                              idxd_descriptions[i].text);
+    }
 }
 
 static const TypeInfo idxd_types[] = {
