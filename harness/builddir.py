@@ -205,7 +205,7 @@ class BuildDir:
             if any(_NO_SPACE.search(line) for line in said):
                 raise EnvironmentProblem(
                     f"{self.what}: the disk filled up; what was compiled is kept",
-                    hint="free some space (`harness cache` lists what is kept), then run this again",
+                    hint="free some space (`harness cache list` lists what is kept), then run this again",
                     log=self.log,
                 ) from error
             reasons = [line.strip() for line in said if _ERROR.search(line)][:8] or said[-12:]

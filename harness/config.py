@@ -157,7 +157,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         work.unlink(missing_ok=True)
         if error.errno == 28:
             raise EnvironmentProblem(
-                f"no space left while writing {path}", hint="free some space: `harness cache`"
+                f"no space left while writing {path}", hint="free some space: `harness cache list`"
             ) from error
         raise
     except BaseException:
@@ -194,5 +194,5 @@ def need_disk(path: Path, size: int, what: str) -> None:
     if free < size:
         raise EnvironmentProblem(
             f"{what} needs {size / 2**30:.1f} GiB below {path}, {free / 2**30:.1f} GiB are free",
-            hint="free some space (`harness cache` lists what is kept) or set XDG_CACHE_HOME to a larger disk",
+            hint="free some space (`harness cache list` lists what is kept) or set XDG_CACHE_HOME to a larger disk",
         )

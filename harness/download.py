@@ -84,7 +84,7 @@ def download(url: str, sha256: str) -> Path:
         except (requests.RequestException, OSError) as error:
             if error.errno == errno.ENOSPC:
                 raise EnvironmentProblem(
-                    f"no space left while downloading {name}", hint="free some space: `harness cache`"
+                    f"no space left while downloading {name}", hint="free some space: `harness cache list`"
                 ) from error
             raise SourceError(
                 f"{name} cannot be downloaded ({_reason(error)})",

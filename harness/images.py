@@ -12,7 +12,6 @@ import hashlib
 import io
 import stat
 import sys
-import tarfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from harness import debian
 from harness.config import PROJECT, atomic_dir, atomic_write, lock, paths, sha256_file, sha256_json
 from harness.errors import BuildError, SourceError, UsageError
 from harness.run import CommandFailed, run
+from harness.sources import untar
 from harness.ui import ui
 
 ImageName = Literal["measured", "functional"]
@@ -249,10 +249,5 @@ def _pypi(name: str, version: str, sha256: str) -> Path:
                     hint="run again when PyPI is reachable; a file that differs from its pin is never used",
                 ) from error
             archive = next(work.glob("*.tar.gz"))
-            with tarfile.open(archive) as tar:
-                tar.extractall(work, filter="data")
-            inner = next(entry for entry in work.iterdir() if entry.is_dir())
-            for entry in inner.iterdir():
-                entry.rename(work / entry.name)
-            inner.rmdir()
+            untar(archive, work)
     return final

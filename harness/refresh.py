@@ -65,7 +65,7 @@ def refresh(series: Series, tree: SourceTree, patch_id: str | None = None) -> Re
     if state.get("series_digest") != patchseries.digest(series, tree.series):
         raise UsageError(
             f"{tree.path} carries another series than patches/{series.topic} describes",
-            hint="harness patch apply, or undo the change of patches/ first",
+            hint="`harness patch apply`, or undo the change of patches/ first",
         )
     patch, before, after = _chain(series, tree, state["commit"], patch_id)
     whole = patches.edited_tree(tree)

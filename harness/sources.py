@@ -279,10 +279,15 @@ def _tarball(pin: Pin) -> tuple[str, str, Extract]:
     if not pin.sha256:
         verify_signature(archive, pin.signature, pin.signer, uncompressed=pin.signed == "uncompressed")
     digest = pin.sha256 or sha256_file(archive)
-    return f"sha256:{digest}", name, lambda work: _untar(archive, work)
+    return f"sha256:{digest}", name, lambda work: untar(archive, work)
 
 
-def _untar(archive: Path, work: Path) -> None:
+def untar(archive: Path, work: Path) -> None:
+    """Unpack an archive without its top directory.
+
+    Raises:
+        SourceError: it is truncated or no archive.
+    """
     try:
         run(["tar", "--extract", "--strip-components=1", "--no-same-owner", "--file", archive, "--directory", work])
     except CommandFailed as error:
@@ -305,7 +310,7 @@ def _debian_binary(pin: Pin) -> tuple[str, str, Extract]:
         inner = paths().tmp / f"{pin.package}-{os.getpid()}"
         try:
             run(["dpkg-deb", "--extract", package, inner])
-            _untar(inner / pin.member, work)
+            untar(inner / pin.member, work)
         finally:
             shutil.rmtree(inner, ignore_errors=True)
 
@@ -337,7 +342,7 @@ def _from_user(kind: Kind, source: str) -> SourceTree:
         identity = f"dir:{_directory_digest(path)}"
         return _import(kind, identity, f"directory {path}", lambda work: _copy(path, work))
     if path.is_file():
-        return _import(kind, f"sha256:{sha256_file(path)}", f"archive {path.name}", lambda work: _untar(path, work))
+        return _import(kind, f"sha256:{sha256_file(path)}", f"archive {path.name}", lambda work: untar(path, work))
     location, _, revision = source.rpartition("@")
     repository = Path(location).expanduser().absolute()
     if revision and location and repository.is_dir():

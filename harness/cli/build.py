@@ -38,9 +38,9 @@ def command(
     from harness.errors import UsageError
 
     if what not in ("kernel", "qemu", "images", "all"):
-        raise UsageError(f"there is nothing called {what!r} to build", hint="harness build kernel, qemu, images or all")
+        raise UsageError(f"there is nothing called {what!r} to build", hint="kernel, qemu, images or all")
     if what in ("qemu", "images") and (kernel or fragment or profile != "host"):
-        raise UsageError(f"kernel options mean nothing to `build {what}`", hint="harness build kernel ...")
+        raise UsageError(f"kernel options mean nothing to `build {what}`", hint="`harness build kernel` takes them")
     every = what == "all"
     built = workbench.build(
         workbench.KernelOrder(kernel, source, profile, fragment or ()) if every or what == "kernel" else None,

@@ -335,7 +335,7 @@ class _Packaged:
         return (
             f"sha256:{_digest(archive)}",
             f"Debian package {archive.stem}",
-            lambda work: sources._untar(archive, work),
+            lambda work: sources.untar(archive, work),
         )
 
 
@@ -475,14 +475,14 @@ def test_qemu_tree_is_told_by_its_version_file(tmp_path: Path) -> None:
 
 
 def _slow_import(archive: str, started: Path) -> None:
-    genuine = sources._untar
+    genuine = sources.untar
 
     def slow(file: Path, work: Path) -> None:
         genuine(file, work)
         started.write_text("")
         time.sleep(60)
 
-    sources._untar = slow  # type: ignore[assignment]
+    sources.untar = slow  # type: ignore[assignment]
     sources.obtain("linux", source=archive)
 
 
