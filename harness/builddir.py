@@ -20,15 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config import atomic_dir, atomic_write, lock, paths, sha256_file, sha256_json
-from harness.errors import BuildError, Busy, EnvironmentProblem
+from harness.config import (
+    atomic_dir,
+    atomic_write,
+    full_disk,
+    lock,
+    paths,
+    says_full_disk,
+    sha256_file,
+    sha256_json,
+)
+from harness.errors import BuildError, Busy
 from harness.run import CommandFailed, run
 from harness.ui import ui
 
 _TOKEN = "PARAKSM_BUILD"  # noqa: S105 - the name of an environment variable that marks our compilers
 _KEEP = 3  # published results kept per directory: a run that started on the previous one can go on
 _ERROR = re.compile(r"\berror:|\bError \d|undefined reference|^make.*\*\*\*|^FAILED:|ERROR:|fatal:", re.IGNORECASE)
-_NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
 
 
 def cpus() -> int:
@@ -202,12 +210,8 @@ class BuildDir:
             run(["nice", "-n", str(self.nice), *argv], cwd=self.path, env=env, log=self.log, on_line=on_line)
         except CommandFailed as error:
             said = self.log.read_text(errors="replace").splitlines()
-            if any(_NO_SPACE.search(line) for line in said):
-                raise EnvironmentProblem(
-                    f"{self.what}: the disk filled up; what was compiled is kept",
-                    hint="free some space (`harness cache list` lists what is kept), then run this again",
-                    log=self.log,
-                ) from error
+            if any(says_full_disk(line) for line in said):
+                raise full_disk(f"while building {self.what}; what was compiled is kept") from error
             reasons = [line.strip() for line in said if _ERROR.search(line)][:8] or said[-12:]
             raise BuildError(
                 "\n    ".join([f"{self.what} failed:", *reasons]),

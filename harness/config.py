@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -155,14 +156,37 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         work.replace(path)
     except OSError as error:
         work.unlink(missing_ok=True)
-        if error.errno == 28:
-            raise EnvironmentProblem(
-                f"no space left while writing {path}", hint="free some space: `harness cache list`"
-            ) from error
+        if error.errno == errno.ENOSPC:
+            raise full_disk(f"while writing {path}") from error
         raise
     except BaseException:
         work.unlink(missing_ok=True)
         raise
+
+
+def full_disk(when: str) -> EnvironmentProblem:
+    """The error for a disk that filled up; ``when`` says at what, and what became of it."""
+    return EnvironmentProblem(
+        f"no space left {when}", hint="free some space (`harness cache list` shows what is kept), then run this again"
+    )
+
+
+def says_full_disk(text: str) -> bool:
+    """Whether a program that failed said that the disk is full."""
+    return os.strerror(errno.ENOSPC).lower() in text.lower()
+
+
+def seal(file: Path) -> None:
+    """Note a finished file's digest beside it, for :func:`is_whole`."""
+    atomic_write(file.with_name(file.name + ".sha256"), sha256_file(file))
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a file is there and still what it was when it was sealed."""
+    try:
+        return file.with_name(file.name + ".sha256").read_text() == sha256_file(file)
+    except OSError:
+        return False
 
 
 def sha256_file(path: Path) -> str:

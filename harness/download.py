@@ -11,8 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from harness.config import paths, sha256_file
-from harness.errors import EnvironmentProblem, SourceError
+from harness.config import full_disk, paths, sha256_file
+from harness.errors import SourceError
 from harness.keyring import keyring_of
 from harness.run import check_called_off, run
 from harness.ui import Task, ui
@@ -83,9 +83,7 @@ def download(url: str, sha256: str) -> Path:
             ) from error
         except (requests.RequestException, OSError) as error:
             if error.errno == errno.ENOSPC:
-                raise EnvironmentProblem(
-                    f"no space left while downloading {name}", hint="free some space: `harness cache list`"
-                ) from error
+                raise full_disk(f"while downloading {name}") from error
             raise SourceError(
                 f"{name} cannot be downloaded ({_reason(error)})",
                 hint="check the network, set PARAKSM_MIRROR to a mirror that holds it, or use --source",

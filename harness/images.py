@@ -19,7 +19,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import debian
-from harness.config import PROJECT, atomic_dir, atomic_write, lock, paths, sha256_file, sha256_json
+from harness.config import (
+    PROJECT,
+    atomic_dir,
+    atomic_write,
+    full_disk,
+    is_whole,
+    lock,
+    paths,
+    says_full_disk,
+    seal,
+    sha256_file,
+    sha256_json,
+)
 from harness.errors import BuildError, SourceError, UsageError
 from harness.run import CommandFailed, run
 from harness.sources import untar
@@ -98,9 +110,10 @@ def build(name: ImageName) -> Image:
             ]
         )
         final = paths().images / f"{name}-{key[:16]}.cpio"
-        if not final.exists():
+        if not is_whole(final):
             entries = _tree(programs, {part: (known["package"][part], file) for part, file in packages.items()})
             atomic_write(final, cpio(entries))
+            seal(final)
         return Image(name, final, sha256_file(final))
 
 
@@ -158,6 +171,8 @@ def _member(archive: Path, member: str) -> bytes:
             try:
                 run(["dpkg-deb", "--extract", archive, work])
             except CommandFailed as error:
+                if says_full_disk(error.completed.stderr):
+                    raise full_disk(f"while unpacking {archive.name}") from error
                 archive.unlink(missing_ok=True)
                 raise SourceError(
                     f"{archive.name} is truncated or altered; it was removed", hint="run again"
@@ -195,7 +210,7 @@ def program(name: str) -> Path:
         ]
     )
     final = paths().images / "programs" / f"{name}-{key[:16]}" / name
-    if not final.exists():
+    if not is_whole(final):
         ui().step(f"compiling {name} for the guest")
         _compile(name, recipe, sources, final)
     return final
@@ -221,7 +236,10 @@ def _compile(name: str, recipe: Mapping[str, Any], sources: list[Path], final: P
                 log=log,
                 env={"SOURCE_DATE_EPOCH": "0"},
             )  # fmt: skip
+            seal(work / name)
         except CommandFailed as error:
+            if says_full_disk(error.completed.stdout):
+                raise full_disk(f"while compiling {name} for the guest") from error
             raise BuildError(f"{name} does not compile:\n{error.completed.stdout[-2000:]}", log=log) from error
 
 

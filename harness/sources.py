@@ -19,7 +19,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import debian, packages
-from harness.config import PROJECT, atomic_dir, atomic_write, lock, need_disk, paths, sha256_file, sha256_json
+from harness.config import (
+    PROJECT,
+    atomic_dir,
+    atomic_write,
+    full_disk,
+    lock,
+    need_disk,
+    paths,
+    says_full_disk,
+    sha256_file,
+    sha256_json,
+)
 from harness.download import download, verify_signature
 from harness.errors import SourceError, UsageError
 from harness.keyring import keyring_of
@@ -287,10 +298,16 @@ def untar(archive: Path, work: Path) -> None:
 
     Raises:
         SourceError: it is truncated or no archive.
+        EnvironmentProblem: the disk is full.
     """
     try:
-        run(["tar", "--extract", "--strip-components=1", "--no-same-owner", "--file", archive, "--directory", work])
+        run(
+            ["tar", "--extract", "--strip-components=1", "--no-same-owner", "--file", archive, "--directory", work],
+            env={"LC_ALL": "C"},
+        )
     except CommandFailed as error:
+        if says_full_disk(error.completed.stderr):
+            raise full_disk(f"while unpacking {archive.name}; nothing of it is kept") from error
         said = error.completed.stderr.strip().splitlines() or ["tar says nothing"]
         raise SourceError(
             f"{archive.name} is truncated or not an archive: {said[0]}",

@@ -111,6 +111,28 @@ def test_interrupted_and_killed_builds_leave_nothing_and_go_on(project: Project,
     assert project.processes() == []
 
 
+def test_two_builds_at_once_are_one_build(project: Project) -> None:
+    """The second waits for the first, says so, and takes what it made."""
+    wait = ': >> "$BEHAVE/here-ksm"; while [ ! -f "$BEHAVE/go" ]; do sleep 0.05; done\n'
+    (project.behave / "ksm").write_text(wait)
+    first = project.start("build", "--json")
+    _until(project.behave / "here-ksm")
+    second = project.start("build", "--json")
+    assert second.stderr is not None
+    said = ""
+    while "waiting for it" not in said:
+        line = second.stderr.readline()
+        assert line, said
+        said += line
+    assert f"(pid {first.pid})" in said
+    (project.behave / "go").touch()
+    out = [json.loads(child.communicate(timeout=60)[0]) for child in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert out[0] == out[1]
+    log = next((project.cache / "paraksm" / "logs").glob("linux-*-host-*.log"))
+    assert log.read_text().count("  CC ") == 2  # ksm and slub, once
+
+
 def test_cold_build_is_measured_from_an_empty_cache(project: Project) -> None:
     assert project.harness("-q", "build").returncode == 0
     done = project.harness("bench", "build", "--json")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import config, images
-from harness.errors import BuildError, SourceError, UsageError
+from harness.errors import BuildError, EnvironmentProblem, SourceError, UsageError
 from harness.images import Entry, cpio
 
 PYPROJECT = config.PROJECT / "pyproject.toml"
@@ -91,6 +91,32 @@ def test_two_builds_of_a_program_are_the_same_bytes(tmp_path: Path, monkeypatch:
         _project(tmp_path / folder, monkeypatch, "int main(void) { return 7; }\n")
         contents.append(images.program("hello").read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_a_damaged_program_or_image_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _project(tmp_path, monkeypatch, "int main(void) { return 7; }\n")
+    with (tmp_path / "project" / "vm-images" / "recipes.toml").open("a") as recipes:
+        recipes.write('[image.measured]\nprograms = { "/init" = "hello" }\npackages = []\n')
+    image = images.build("measured")
+    for file in (images.program("hello"), image.path):
+        good = file.read_bytes()
+        file.write_bytes(good[: len(good) // 2])
+        assert images.build("measured") == image
+        assert file.read_bytes() == good
+
+
+def test_a_disk_that_is_full_while_compiling_is_not_the_programs_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _project(tmp_path, monkeypatch, "int main(void) { return 7; }\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gcc").write_text(
+        '#!/bin/sh\n[ "$1" = --version ] || { echo "cc1: fatal error: No space left on device" >&2; exit 1; }\n'
+    )
+    (tmp_path / "bin" / "gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    with pytest.raises(EnvironmentProblem, match="no space left while compiling hello"):
+        images.program("hello")
 
 
 def test_program_that_does_not_compile_shows_the_compilers_words_and_leaves_nothing(

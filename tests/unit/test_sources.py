@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import http.server
@@ -22,7 +23,7 @@ import pytest
 
 from harness import debian, keyring, packages, sources
 from harness.config import paths
-from harness.errors import SourceError, UsageError
+from harness.errors import EnvironmentProblem, SourceError, UsageError
 
 MAKEFILE = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 2\nSUBLEVEL = {}\nEXTRAVERSION =\n"
 
@@ -54,6 +55,8 @@ class _Web:
         self.root = root
         self.asked: list[str] = []
         self.cut: int | None = None
+        self.stuck = threading.Event()  # cleared: half of a file is sent, then nothing until it is set
+        self.stuck.set()
         web = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -61,7 +64,11 @@ class _Web:
                 web.asked.append(self.path)
 
             def copyfile(self, source: object, outputfile: object) -> None:
-                if web.cut is None:
+                if not web.stuck.is_set():
+                    outputfile.write(source.read(100))  # type: ignore[attr-defined]
+                    outputfile.flush()  # type: ignore[attr-defined]
+                    web.stuck.wait(60)
+                elif web.cut is None:
                     super().copyfile(source, outputfile)  # type: ignore[arg-type]
                 else:
                     outputfile.write(source.read(web.cut))  # type: ignore[attr-defined]
@@ -152,6 +159,54 @@ def test_damaged_download_is_refused_by_name_and_mended_by_the_next_run(web: _We
     assert list(paths().trees.glob("linux-*")) == []
     archive.write_bytes(whole)
     web.cut = None
+    assert sources.obtain("linux", "6.2").version == "6.2"
+
+
+def test_a_disk_that_fills_up_is_named_and_nothing_half_stays(
+    web: _Web, pinned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While unpacking, then while downloading; with space again the same command works."""
+    archive = _pin_62(pinned, web)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tar").write_text(
+        '#!/bin/sh\necho "tar: x: Cannot write: No space left on device" >&2; exit 2\n'
+    )
+    (tmp_path / "bin" / "tar").chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        with pytest.raises(EnvironmentProblem, match=r"no space left while unpacking linux-6\.2"):
+            sources.obtain("linux", "6.2")
+    assert not [entry for entry in paths().trees.iterdir() if entry.is_dir()]
+    (paths().sources / archive.name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("pooch.retrieve", _full)
+        with pytest.raises(EnvironmentProblem, match=r"no space left while downloading linux-6\.2") as caught:
+            sources.obtain("linux", "6.2")
+        assert "harness cache list" in str(caught.value.hint)
+    assert sources.obtain("linux", "6.2").version == "6.2"
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _stuck_download() -> None:
+    sources.obtain("linux", "6.2")
+
+
+def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_it(web: _Web, pinned: Path) -> None:
+    archive = _pin_62(pinned, web)
+    web.stuck.clear()
+    child = multiprocessing.get_context("fork").Process(target=_stuck_download)
+    child.start()
+    deadline = time.monotonic() + 30
+    while not web.asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    web.stuck.set()
+    assert not (paths().sources / archive.name).exists()
     assert sources.obtain("linux", "6.2").version == "6.2"
 
 
