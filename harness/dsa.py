@@ -283,7 +283,7 @@ def _none(functions: Mapping[str, str], bus: bool) -> DeviceError:
     if not functions:
         return DeviceError(
             f"this machine has no DSA (PCI {_PCI_ID[0][2:]}:{_PCI_ID[1][2:]})",
-            hint="harness boot --dsa 1 emulates one; a server's is switched on in its firmware",
+            hint="`harness boot --dsa 1` emulates one; a server's is switched on in its firmware",
         )
     listed = ", ".join(functions)
     if not bus:
