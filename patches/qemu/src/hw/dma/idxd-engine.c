@@ -25,7 +25,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
-#include "qemu/log.h"
+#include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "migration/vmstate.h"
 #include "idxd-engine.h"
@@ -532,9 +532,12 @@ static bool idxd_batch_members(IDXDState *s, IDXDTask *t, int64_t now,
                                IDXDRecords *records)
 {
     const IDXDMember *m = t->members;
+    IDXDWindow window = { .len = 0 };
     IDXDOpEnv env;
 
+    RCU_READ_LOCK_GUARD();
     idxd_op_env(s, t->wq, true, &env);
+    env.window = &window;
     for (; t->next < t->planned; m++) {
         const IDXDDesc *desc = &m->desc;
         IDXDInjected injected = { .kind = IDXD_INJECT_NONE };
@@ -959,6 +962,10 @@ static bool idxd_task_sane(IDXDState *s, const IDXDTask *t)
     if (!idxd_task_is_batch(t)) {
         return t->phase != IDXD_PHASE_FETCHING &&
                t->phase != IDXD_PHASE_FINISHING && !t->list_size;
+    }
+    if ((t->phase == IDXD_PHASE_FETCHING || idxd_task_queued(t)) &&
+        t->list_size) {
+        return false;
     }
     if (t->phase == IDXD_PHASE_DRAINING) {
         return false;

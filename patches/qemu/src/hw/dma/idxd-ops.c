@@ -119,18 +119,36 @@ static const uint8_t *peek(Access *acc, hwaddr base, hwaddr off, hwaddr *len,
                            uint8_t *bounce)
 {
     const IDXDOpEnv *env = acc->env;
+    IDXDWindow *window = env->window;
     hwaddr addr = base + off;
     hwaddr n = access_limit(acc, base, off, *len, false);
+    hwaddr there = n;
     MemoryRegion *mr;
     hwaddr xlat;
 
     if (unlikely(!n)) {
         return NULL;
     }
-    mr = address_space_translate(env->as, addr, &xlat, &n, false, env->attrs);
+    if (window) {
+        if (likely(addr - window->addr < window->len)) {
+            *len = MIN(n, window->len - (addr - window->addr));
+            return window->host + (addr - window->addr);
+        }
+        there = HWADDR_MAX - addr;      /* as far as it goes */
+        there = MAX(there, n);
+    }
+    mr = address_space_translate(env->as, addr, &xlat, &there, false,
+                                 env->attrs);
+    n = MIN(n, there);
     if (likely(memory_access_is_direct(mr, false, env->attrs))) {
+        const uint8_t *host = (const uint8_t *)memory_region_get_ram_ptr(mr) +
+                              xlat;
+
+        if (window) {
+            *window = (IDXDWindow) { addr, there, host };
+        }
         *len = n;
-        return (const uint8_t *)memory_region_get_ram_ptr(mr) + xlat;
+        return host;
     }
     n = MIN(n, to_page_end(addr));
     if (address_space_read_full(env->as, addr, env->attrs, bounce, n)) {

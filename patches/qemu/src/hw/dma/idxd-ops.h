@@ -29,10 +29,22 @@ typedef struct IDXDDesc {
     uint8_t raw[IDXD_DESC_SIZE]; /* as submitted: operation specific bytes */
 } IDXDDesc;
 
+/* A stretch of RAM that was read last: spares the next one a translation */
+typedef struct IDXDWindow {
+    hwaddr addr;
+    hwaddr len;                 /* 0: none yet */
+    const uint8_t *host;
+} IDXDWindow;
+
 /* Where and under which rules a descriptor runs */
 typedef struct IDXDOpEnv {
     AddressSpace *as;           /* the device's DMA address space */
     MemTxAttrs attrs;
+    /*
+     * For descriptors that run one after the other, or NULL.  Good for as
+     * long as the caller holds the RCU read lock and the BQL.
+     */
+    IDXDWindow *window;
     uint64_t gen_cap;           /* GENCAP as the guest reads it */
     uint64_t op_cap[4];         /* OPCAP as the guest reads it */
     uint64_t max_xfer;          /* bytes: the work queue's limit */
