@@ -117,6 +117,18 @@ def build(name: ImageName) -> Image:
         return Image(name, final, sha256_file(final))
 
 
+def extended(image: Image, files: Mapping[str, Path]) -> Image:
+    """An image with more files in its root directory: a second archive behind the first, as the kernel allows."""
+    if not files:
+        return image
+    digests = {name: sha256_file(file) for name, file in sorted(files.items())}
+    final = paths().images / f"{image.name}-{sha256_json([image.digest, digests])[:16]}.cpio"
+    if not final.exists():
+        more = cpio(Entry(name, stat.S_IFREG | 0o644, file.read_bytes()) for name, file in files.items())
+        atomic_write(final, image.path.read_bytes() + more)
+    return Image(image.name, final, sha256_file(final))
+
+
 def _tree(programs: Mapping[str, Path], packages: Mapping[str, tuple[Mapping[str, Any], Path]]) -> list[Entry]:
     files = {where.lstrip("/"): file.read_bytes() for where, file in programs.items()}
     links: dict[str, str] = {}

@@ -16,7 +16,8 @@ from harness import kconfig, packages
 from harness.builddir import BuildDir, Published, ccache_environment, cpus, toolchain
 from harness.config import PROJECT, atomic_write, need_disk, paths, sha256_json
 from harness.errors import BuildError, UsageError
-from harness.patches import AppliedSeries
+from harness.patches import AppliedSeries, held
+from harness.patchseries import load
 from harness.ui import ui
 
 _ARTEFACTS = {
@@ -112,6 +113,7 @@ def build(
     if chosen is None:
         raise UsageError(f"there is no kernel profile {profile!r}", hint=f"profiles: {', '.join(sorted(profiles()))}")
     requests = kconfig.merge([*chosen.fragments, *(path.absolute() for path in extra_fragments)])
+    requests = {name: request for name, request in requests.items() if name not in _of_later_patches(applied)}
     packages.require("kernel")
     directory = _directory(applied, profile, extra_fragments)
     inputs = {
@@ -124,7 +126,8 @@ def build(
     with directory.session():
         result = directory.published(inputs)
         if result is None:
-            result = _compile(directory, applied, chosen, requests, inputs, jobs or cpus())
+            with held(applied):
+                result = _compile(directory, applied, chosen, requests, inputs, jobs or cpus())
     return KernelBuild(
         version=applied.tree.version,
         release=str(result.facts["release"]),
@@ -138,10 +141,24 @@ def build(
 
 
 def _directory(applied: AppliedSeries, profile: str, extra_fragments: Sequence[Path]) -> BuildDir:
-    """One directory per tree, profile and set of extra fragment files, so that switching recompiles nothing."""
+    """One directory per tree, part of the series, profile and set of extra fragments: switching recompiles nothing."""
     key = [str(applied.tree.path), *sorted(str(path.absolute()) for path in extra_fragments)]
-    name = f"linux-{applied.tree.version}-{profile}-{sha256_json(key)[:8]}"
-    return BuildDir(paths().builds / name, f"kernel {applied.tree.version} ({profile})")
+    part, words = "", profile
+    if applied.upto is not None:
+        key.append(f"upto {applied.upto}")
+        part, words = f"-upto-{applied.upto}", f"{profile}, up to {applied.upto}"
+    name = f"linux-{applied.tree.version}{part}-{profile}-{sha256_json(key)[:8]}"
+    return BuildDir(paths().builds / name, f"kernel {applied.tree.version} ({words})")
+
+
+def _of_later_patches(applied: AppliedSeries) -> frozenset[str]:
+    """Symbols that no tree has before a patch which this part of the series lacks."""
+    if applied.upto is None or applied.series is None:
+        return frozenset()
+    present = {name for patch in applied.series.patches for name in patch.kconfig}
+    later = {name for patch in load(applied.series.topic, applied.series.root).patches for name in patch.kconfig}
+    absent = later - present
+    return frozenset(absent - set(kconfig.Model(applied.tree.path).symbols) if absent else ())
 
 
 def _compile(

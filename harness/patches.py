@@ -14,14 +14,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config import atomic_write, lock
 from harness.errors import PatchError
 from harness.patchseries import TOPICS, Patch, Series, digest, load, log_message, render_diff
 from harness.run import CommandFailed, run
-from harness.sources import GIT_IDENTITY, SourceTree, git
+from harness.sources import GIT_IDENTITY, SourceTree, beside, git
 from harness.ui import ui
 
 _OFFSET = re.compile(
@@ -42,49 +42,91 @@ class AppliedSeries:
     series_digest: str
     dirty: bool
     dirty_digest: str | None
-    provides: frozenset[str] = frozenset()
-    """What the patched tree can, in the words of ``harness/systems.toml``."""
-    upto: str | None = None
-    """The patch that the series was cut after, if it was."""
+    series: Series | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What the patched tree can, in the words of ``harness/systems.toml``."""
+        return self.series.provides(self.tree.series) if self.series else frozenset()
+
+    @property
+    def upto(self) -> str | None:
+        """The patch that the series was cut after, if it was."""
+        return self.series.upto if self.series else None
 
 
-def apply(tree: SourceTree, series: Series | None = None) -> AppliedSeries:
+def apply(tree: SourceTree, series: Series | None = None, *, upto: str | None = None) -> AppliedSeries:
     """Apply the series of a tree's kind, each patch as a commit with a fixed identity and date.
 
     Nothing happens, and no time stamp moves, if the tree already carries exactly this series. Local edits
-    are kept: they only make the result ``dirty``.
+    are kept: they only make the result ``dirty``. A part of the series goes to a second work tree, which all
+    such parts share, so that the first keeps what it has.
+
+    Args:
+        tree: what to patch.
+        series: what to apply; by default the project's.
+        upto: only up to this patch, ``base`` for none.
 
     Raises:
         PatchError: a hunk does not apply, or the series changed under local edits.
+        UsageError: the series has no such patch.
     """
-    series = series or load(TOPICS[tree.kind])
+    series = (series or load(TOPICS[tree.kind])).prefix(upto)
+    if series.upto is not None:
+        tree = beside(tree)
+    with _locked(tree):
+        return _bring(tree, series)
+
+
+@contextlib.contextmanager
+def held(applied: AppliedSeries) -> Iterator[None]:
+    """Keep a tree as it is while it is built.
+
+    Whoever builds a part of the series needs this: another may want another part in the same tree. The tree
+    of the whole series is the user's; it changes only with the series.
+
+    Raises:
+        PatchError: the tree was edited since it was applied.
+    """
+    if applied.upto is None or applied.series is None:
+        yield
+        return
+    with _locked(applied.tree):
+        if _bring(applied.tree, applied.series) != applied:
+            raise PatchError(f"{applied.tree.path} was edited meanwhile", hint="run the same command again")
+        yield
+
+
+def _locked(tree: SourceTree) -> contextlib.AbstractContextManager[None]:
+    return lock(tree.path.parent / f".{tree.path.name}.lock", what=f"the tree {tree.path}", wait=300)
+
+
+def _bring(tree: SourceTree, series: Series) -> AppliedSeries:
+    """Make a tree that is ours alone carry a series."""
     wanted = digest(series, tree.series)
-    with lock(tree.path.parent / f".{tree.path.name}.lock", what=f"the tree {tree.path}", wait=300):
-        state = _settle(tree)
-        present = edited_tree(tree)
-        dirty = present != _tree_of(tree, state.get("commit") or "base")
-        if state.get("series_digest") != wanted:
-            commit, offsets = commit_series(tree, series)
-            for line in offsets:
-                ui().warn(f"{tree.kind} {tree.version}: {line}; `harness patch refresh --lines` mends the number")
-            if not dirty:
-                _switch(tree, state, commit)
-            elif present == _tree_of(tree, commit):  # the edits are what the series now says
-                git(tree.path, "symbolic-ref", "HEAD", "refs/heads/paraksm")
-                git(tree.path, "reset", "-q", "--mixed", commit)
-                dirty = False
-            else:
-                raise PatchError(
-                    f"{tree.path} has local edits on top of an older series",
-                    hint=f"`git -C {tree.path} stash --include-untracked` keeps them aside; "
-                    "undo the change of the series and `harness patch refresh` makes them part of it",
-                )
-            state = {"series_digest": wanted, "commit": commit}
-            state["tree_id"] = _tree_of(tree, commit)
-            atomic_write(_state_file(tree), json.dumps(state))
-    return AppliedSeries(
-        tree, state["tree_id"], wanted, dirty, present if dirty else None, series.provides(tree.series), series.upto
-    )
+    state = _settle(tree)
+    present = edited_tree(tree)
+    dirty = present != _tree_of(tree, state.get("commit") or "base")
+    if state.get("series_digest") != wanted:
+        commit, offsets = commit_series(tree, series)
+        for line in offsets:
+            ui().warn(f"{tree.kind} {tree.version}: {line}; `harness patch refresh --lines` mends the number")
+        if not dirty:
+            _switch(tree, state, commit)
+        elif present == _tree_of(tree, commit):  # the edits are what the series now says
+            git(tree.path, "symbolic-ref", "HEAD", "refs/heads/paraksm")
+            git(tree.path, "reset", "-q", "--mixed", commit)
+            dirty = False
+        else:
+            raise PatchError(
+                f"{tree.path} has local edits on top of an older series",
+                hint=f"`git -C {tree.path} stash --include-untracked` keeps them aside; "
+                "undo the change of the series and `harness patch refresh` makes them part of it",
+            )
+        state = {"series_digest": wanted, "commit": commit}
+        state["tree_id"] = _tree_of(tree, commit)
+        atomic_write(_state_file(tree), json.dumps(state))
+    return AppliedSeries(tree, state["tree_id"], wanted, dirty, present if dirty else None, series)
 
 
 def _tree_of(tree: SourceTree, commit: str) -> str:

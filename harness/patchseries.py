@@ -294,17 +294,23 @@ def generate(series: Series) -> list[Path]:
     """Write the renderings of every kernel; return the files that changed."""
     changed: list[Path] = []
     for kernel in series.kernels:
-        folder = series.root / kernel
-        wanted = render(series, kernel)
-        for stale in sorted(folder.glob("*.patch")):
-            if stale.name not in wanted:
-                stale.unlink()
-                changed.append(stale)
-        for name, text in wanted.items():
-            file = folder / name
-            if not file.exists() or file.read_text() != text:
-                atomic_write(file, text)
-                changed.append(file)
+        changed += write(series, kernel, series.root / kernel)
+    return changed
+
+
+def write(series: Series, kernel: str, folder: Path) -> list[Path]:
+    """Make a folder hold the renderings of one kernel and no other; return the files that changed."""
+    changed: list[Path] = []
+    wanted = render(series, kernel)
+    for stale in sorted(folder.glob("*.patch")):
+        if stale.name not in wanted:
+            stale.unlink()
+            changed.append(stale)
+    for name, text in wanted.items():
+        file = folder / name
+        if not file.exists() or file.read_text() != text:
+            atomic_write(file, text)
+            changed.append(file)
     return changed
 
 

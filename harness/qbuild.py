@@ -18,7 +18,7 @@ from harness import packages
 from harness.builddir import BuildDir, Published, cpus, toolchain
 from harness.config import atomic_write, need_disk, paths, sha256_json
 from harness.errors import BuildError, EnvironmentProblem
-from harness.patches import AppliedSeries
+from harness.patches import AppliedSeries, held
 from harness.run import run
 from harness.ui import ui
 
@@ -87,7 +87,8 @@ def build(applied: AppliedSeries, *, jobs: int | None = None) -> QemuBuild:
     with directory.session():
         result = directory.published(inputs)
         if result is None:
-            result = _compile(directory, applied, inputs, jobs or cpus())
+            with held(applied):
+                result = _compile(directory, applied, inputs, jobs or cpus())
     data = result.path / "data"
     return QemuBuild(applied.tree.version, result.path / _BINARY, data / "qboot.rom", data, result.digest, applied)
 

@@ -7,6 +7,7 @@ pristine content is tagged ``base``; a user's own directory is never written to.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -40,6 +41,7 @@ from harness.ui import ui
 Kind = Literal["linux", "qemu"]
 
 _STAMP = "2023-02-19T00:00:00Z"  # 6.2's release day; any fixed date makes commit ids reproducible
+_SECOND_TREE = 2 << 30  # bytes: Linux's files; the objects are borrowed
 GIT_IDENTITY = {
     "GIT_AUTHOR_NAME": "paraksm",
     "GIT_AUTHOR_EMAIL": "paraksm@localhost",
@@ -234,6 +236,24 @@ def _import(kind: Kind, identity: str, origin: str, extract: Extract) -> SourceT
                 _commit_base(work)
     version = tree_version(kind, final)
     return SourceTree(kind, version, series_of(version), final, identity, origin)
+
+
+def beside(tree: SourceTree) -> SourceTree:
+    """A second work tree of the same sources, for what must not disturb the first and the edits in it.
+
+    It borrows the first one's objects, and is made anew when it no longer fits them.
+    """
+    path = tree.path.with_name(f"{tree.path.name}-prefix")
+    with lock(path.with_name(f".{path.name}.lock"), what=f"the tree {path}", wait=300):
+        base = git(tree.path, "rev-parse", "base^{commit}")
+        if not path.exists() or git(path, "rev-parse", "base^{commit}", check=False) != base:
+            need_disk(paths().trees, _SECOND_TREE, f"a second tree of {tree.kind} {tree.version}")
+            shutil.rmtree(path, ignore_errors=True)
+            with atomic_dir(path) as work:
+                git(tree.path, "clone", "-q", "--shared", "--no-checkout", str(tree.path), str(work))
+                git(work, "config", "gc.auto", "0")
+                git(work, "checkout", "-q", "-B", "paraksm", "base")
+    return dataclasses.replace(tree, path=path)
 
 
 def _commit_base(work: Path) -> None:

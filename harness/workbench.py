@@ -52,6 +52,8 @@ class KernelOrder:
     source: str | None = None
     profile: str = "host"
     fragments: Sequence[Path] = ()
+    upto: str | None = None
+    """The series only up to this patch, ``base`` for none of it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def workbench(
     source: str | None = None,
     image: ImageName = "functional",
     profile: str = "host",
+    upto: str | None = None,
 ) -> Workbench:
     """Obtain, patch and build whatever is not there yet; with everything built this takes about a second.
 
@@ -83,12 +86,13 @@ def workbench(
         source: a directory, tarball or git revision instead.
         image: which guest image.
         profile: which kernel configuration, see ``kernel/profiles.toml``.
+        upto: the kernel series only up to this patch, ``base`` for none of it.
 
     Raises:
         HarnessError: the step that failed says which and what to do.
 
     """
-    made = build(KernelOrder(kernel, source, profile), QemuOrder(), [image], also=("boot",))
+    made = build(KernelOrder(kernel, source, profile, upto=upto), QemuOrder(), [image], also=("boot",))
     assert made.kernel is not None
     assert made.qemu is not None
     return Workbench(made.qemu, made.kernel, made.images[image])
@@ -122,7 +126,7 @@ def build(
     from harness import kbuild, patches, qbuild, sources
 
     def make_kernel(order: KernelOrder) -> KernelBuild:
-        applied = patches.apply(sources.obtain("linux", order.version, order.source))
+        applied = patches.apply(sources.obtain("linux", order.version, order.source), upto=order.upto)
         return kbuild.build(applied, profile=order.profile, extra_fragments=order.fragments, jobs=jobs)
 
     def make_qemu(order: QemuOrder) -> QemuBuild:

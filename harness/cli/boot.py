@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Json, Kernel, KernelProfile, Source
+from harness.cli.options import Json, Kernel, KernelProfile, Source, Upto
 
 if TYPE_CHECKING:
     from harness.dsa import Write
@@ -33,6 +33,7 @@ def command(
     mode: Annotated[str, typer.Option(metavar="[functional|measured]", help="How the guest runs.")] = "functional",
     kernel: Kernel = None,
     source: Source = None,
+    upto: Upto = None,
     profile: KernelProfile = "host",
     memory: Annotated[int, typer.Option(min=128, metavar="MIB", help="Memory of the guest.")] = 1024,
     cpus: Annotated[int, typer.Option(min=1, max=8, help="Processors of the guest.")] = 1,
@@ -99,7 +100,7 @@ def command(
     chosen = accelerator("tcg" if dsa else accel, measured=measured)
     setup = _setup(dsa, options, dsa_driver)
     folder = _folder(run_dir)
-    bench = workbench(kernel, source, "measured" if measured else "functional", profile)
+    bench = workbench(kernel, source, "measured" if measured else "functional", profile, upto)
     access = None
     files: dict[str, Path] = {}
     if ssh_port is not None:

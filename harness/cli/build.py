@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Jobs, Json, Kernel, KernelProfile, Source
+from harness.cli.options import Jobs, Json, Kernel, KernelProfile, Source, Upto
 
 if TYPE_CHECKING:
     from harness.workbench import Built
@@ -18,6 +18,7 @@ def command(
     what: Annotated[str, typer.Argument(metavar="[kernel|qemu|images|all]", help="What to build.")] = "all",
     kernel: Kernel = None,
     source: Source = None,
+    upto: Upto = None,
     profile: KernelProfile = "host",
     fragment: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="More kernel configuration; repeatable, the last wins.")
@@ -39,11 +40,11 @@ def command(
 
     if what not in ("kernel", "qemu", "images", "all"):
         raise UsageError(f"there is nothing called {what!r} to build", hint="kernel, qemu, images or all")
-    if what in ("qemu", "images") and (kernel or fragment or profile != "host"):
+    if what in ("qemu", "images") and (kernel or fragment or upto or profile != "host"):
         raise UsageError(f"kernel options mean nothing to `build {what}`", hint="`harness build kernel` takes them")
     every = what == "all"
     built = workbench.build(
-        workbench.KernelOrder(kernel, source, profile, fragment or ()) if every or what == "kernel" else None,
+        workbench.KernelOrder(kernel, source, profile, fragment or (), upto) if every or what == "kernel" else None,
         workbench.QemuOrder(None if every else source) if every or what == "qemu" else None,
         ("measured", "functional") if every or what == "images" else (),
         jobs=jobs,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Jobs, Json, Kernel, Source
+from harness.cli.options import Jobs, Json, Kernel, Source, Upto
 
 if TYPE_CHECKING:
     from harness.experiment.plan import Plan, Row
@@ -29,6 +29,14 @@ def command(
     jobs: Jobs = None,
     kernel: Kernel = None,
     source: Source = None,
+    upto: Upto = None,
+    susy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Train on the first rows of the real SUSY file (.csv, .gz or .zip of UCI's, or LIBSVM's).",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="ssh://USER@HOST:PORT", help="Run on that host, in its own time, as root.")
     ] = None,
@@ -53,7 +61,9 @@ def command(
     from harness.errors import FleetError
     from harness.experiment import conduct
 
-    request = conduct.Request(name, profile, preset, seeds, jobs, kernel, source, target, identity, known_hosts, out)
+    request = conduct.Request(
+        name, profile, preset, seeds, jobs, kernel, source, target, identity, known_hosts, out, upto, susy
+    )
     if plan:
         _print_plan(*conduct.preview(request), json)
         return

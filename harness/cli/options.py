@@ -14,6 +14,10 @@ Source = Annotated[
     str | None,
     typer.Option("--source", metavar="WHERE", help="A tree of your own: directory, archive or REPOSITORY@REVISION."),
 ]
+Upto = Annotated[
+    str | None,
+    typer.Option("--upto", metavar="PATCH", help="Only the series up to this patch; `base`: nothing of it."),
+]
 KernelProfile = Annotated[str, typer.Option("--profile", help="Kernel profile of kernel/profiles.toml.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="How many at once; default: as cores and memory allow.")

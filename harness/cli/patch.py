@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Json, Kernel, Source
+from harness.cli.options import Json, Kernel, Source, Upto
 
 if TYPE_CHECKING:
     from harness.patchseries import Series
@@ -60,15 +60,40 @@ def list_(topic: Topic = "", json: Json = False) -> None:
 
 
 @app.command()
-def generate(topic: Topic = "") -> None:
+def generate(
+    topic: Topic = "",
+    kernel: Annotated[
+        str | None, typer.Option(metavar="SERIES", help="Only for 6.1, 6.2, ...; default: all, in their place.")
+    ] = None,
+    upto: Upto = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where a part goes; default: KERNEL-upto-PATCH here.")
+    ] = None,
+) -> None:
     """Render every series for every kernel into patches/TOPIC/KERNEL/, ready for `git am`.
 
     Run it after an edit of series.toml, a template in hooks/ or a file in src/, and commit the result.
+    A part of a series (--upto) goes to a directory of its own.
 
     Example: harness patch generate
+
+    Example: harness patch generate --kernel 6.2 --upto ksm-counters --out mails
     """
     from harness import patchseries
+    from harness.errors import UsageError
 
+    if out is not None or upto is not None or kernel is not None:
+        (series,) = _series(topic or "linux")
+        part = series.prefix(upto)
+        where = series.root / str(kernel) if upto is None and out is None else out or Path(f"{kernel}-upto-{upto}")
+        if kernel is None:
+            raise UsageError("a part is rendered for one kernel", hint=f"--kernel {' or '.join(series.kernels)}")
+        part.for_kernel(kernel)
+        if where != series.root / kernel and any(where.glob("*.patch")):
+            raise UsageError(f"{where} holds patches already", hint="name a new directory with --out")
+        for file in patchseries.write(part, kernel, where):
+            typer.echo(f"{'wrote' if file.exists() else 'removed'} {file}")
+        return
     for series in _series(topic):
         changed = patchseries.generate(series)
         for file in changed:
@@ -78,11 +103,14 @@ def generate(topic: Topic = "") -> None:
 
 
 @app.command()
-def apply(kernel: Kernel = None, source: Source = None, topic: Topic = "linux", json: Json = False) -> None:
+def apply(
+    kernel: Kernel = None, source: Source = None, topic: Topic = "linux", upto: Upto = None, json: Json = False
+) -> None:
     """Apply the series to a tree in the cache and print where that tree is.
 
     Each patch becomes a commit, context must match exactly, and the ids come out the same everywhere.
-    A second run changes nothing, not even a time stamp; your edits in that tree are kept.
+    A second run changes nothing, not even a time stamp; your edits in that tree are kept. A part of the
+    series (--upto) goes to a second tree, which all parts share.
 
     Example: harness patch apply --kernel 6.1
     """
@@ -90,7 +118,8 @@ def apply(kernel: Kernel = None, source: Source = None, topic: Topic = "linux", 
 
     (series,) = _series(topic)
     tree = sources.obtain("qemu" if topic == "qemu" else "linux", kernel, source)
-    applied = patches.apply(tree, series)
+    applied = patches.apply(tree, series, upto=upto)
+    tree = applied.tree
     if json:
         _print(
             {

@@ -74,12 +74,13 @@ def of_workbench(bench: Workbench) -> Artefacts:
     )
 
 
-def promised() -> frozenset[str]:
+def promised(upto: str | None = None) -> frozenset[str]:
     """What the series of this checkout provide: what a machine will be capable of once it is built."""
     from harness import patchseries
 
     series = [patchseries.load(topic) for topic in patchseries.TOPICS.values()]
-    return frozenset(name for item in series for patch in item.patches for name in patch.provides)
+    parts = [item.prefix(upto) if item.topic == "linux" else item for item in series]
+    return frozenset(name for item in parts for patch in item.patches for name in patch.provides)
 
 
 def of_running(host: Host) -> frozenset[str]:
@@ -131,8 +132,8 @@ def of_host(host: Host, binaries: Mapping[str, Path]) -> Artefacts:
 # --- memory of the last build ---------------------------------------------------------------------------
 
 
-def _memo(kernel: str | None, source: str | None) -> Path:
-    return paths().cache / "identities" / f"{sha256_json([kernel, source])[:16]}.json"
+def _memo(kernel: str | None, source: str | None, upto: str | None) -> Path:
+    return paths().cache / "identities" / f"{sha256_json([kernel, source, upto])[:16]}.json"
 
 
 def _witness(trees: list[str]) -> str:
@@ -151,13 +152,13 @@ def _witness(trees: list[str]) -> str:
     return digest.hexdigest()
 
 
-def remember(bench: Workbench, kernel: str | None, source: str | None) -> Artefacts:
+def remember(bench: Workbench, kernel: str | None, source: str | None, upto: str | None = None) -> Artefacts:
     """Keep the identities of what was just built for later plans; return them."""
     made = of_workbench(bench)
     trees = [str(bench.kernel.applied.tree.path), str(bench.qemu.applied.tree.path)]
     files = [bench.kernel.bzimage, bench.qemu.binary, bench.image.path]
     atomic_write(
-        _memo(kernel, source),
+        _memo(kernel, source, upto),
         json.dumps(
             {
                 "witness": _witness(trees),
@@ -171,7 +172,7 @@ def remember(bench: Workbench, kernel: str | None, source: str | None) -> Artefa
     return made
 
 
-def recall(kernel: str | None, source: str | None) -> Artefacts | None:
+def recall(kernel: str | None, source: str | None, upto: str | None = None) -> Artefacts | None:
     """The identities of what is built and still fits this checkout; None when that cannot be known without building.
 
     A tree of the user's (``source``) may have changed in any way, so nothing is recalled for it.
@@ -179,7 +180,7 @@ def recall(kernel: str | None, source: str | None) -> Artefacts | None:
     if source is not None:
         return None
     try:
-        data = json.loads(_memo(kernel, source).read_text())
+        data = json.loads(_memo(kernel, source, upto).read_text())
         present = all(Path(path).is_file() for path in data["files"]) and all(Path(t).is_dir() for t in data["trees"])
         if not present or data["witness"] != _witness(data["trees"]):
             return None

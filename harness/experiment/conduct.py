@@ -46,6 +46,8 @@ class Request:
     identity: Path | None = None
     known_hosts: Path | None = None
     out: Path | None = None
+    upto: str | None = None
+    susy: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
         preset=request.preset,
         seeds=request.seeds,
         virtual=request.target is None,
-        promised=artefacts.promised() if request.target is None else (),
+        promised=artefacts.promised(request.upto) if request.target is None else (),
+        dataset=request.susy,
     )
 
 
@@ -81,7 +84,7 @@ def _rows(made: Plan) -> list[Row]:
 
 def preview(request: Request) -> tuple[Plan, list[Row]]:
     """The plan and the state of its cells; builds nothing, runs nothing, connects to nothing."""
-    parts = None if request.target else artefacts.recall(request.kernel, request.source)
+    parts = None if request.target else artefacts.recall(request.kernel, request.source, request.upto)
     made = _make(request, parts)
     return made, _rows(made)
 
@@ -92,12 +95,12 @@ def _ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
     if request.target is None:
         from harness.workbench import workbench
 
-        bench = workbench(request.kernel, request.source, image="measured")
-        parts = artefacts.remember(bench, request.kernel, request.source)
+        bench = workbench(request.kernel, request.source, image="measured", upto=request.upto)
+        parts = artefacts.remember(bench, request.kernel, request.source, request.upto)
         yield parts, Sealed(bench, deadline=CELL_DEADLINE)
         return
-    if request.kernel or request.source:
-        raise UsageError("a target runs its own kernel: --kernel and --source mean nothing with --target")
+    if request.kernel or request.source or request.upto:
+        raise UsageError("a target runs its own kernel: --kernel, --source and --upto mean nothing with --target")
     from harness.host import Host
 
     programs = artefacts.programs()

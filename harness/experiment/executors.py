@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import atomic_write
 from harness.errors import FleetError, HostError, MachineError
+from harness.experiment.dataset import FILE
 from harness.experiment.plan import PLAN_FILE, Cell
 from harness.systems import catalogue, knob_files
 from harness.ui import ui
@@ -46,12 +47,15 @@ class Sealed:
             FleetError: the fleet program said it failed.
 
         """
+        from harness import images
         from harness.machine import Machine, MachineSpec, Outcome
 
+        # init runs the program in /; fw_cfg would hand over a byte at a time, again and again from the start
+        data = {} if cell.dataset is None else {FILE: cell.dataset.path}
         spec = MachineSpec(
             qemu=self._bench.qemu,
             kernel=self._bench.kernel,
-            image=self._bench.image,
+            image=images.extended(self._bench.image, data),
             mode="measured",
             memory_mib=cell.memory_mib,
             seed=cell.seed,
@@ -113,6 +117,8 @@ class Remote:
             for name, path in self._programs.items():
                 self._host.put(path, f"{there}/{name}", 0o755)
             self._host.put_bytes(cell.text.encode(), f"{there}/plan")
+            if cell.dataset is not None:
+                self._host.put(cell.dataset.path, f"{there}/{FILE}")
             self._directory = there
             try:
                 status, out, err, _ = self._host.run_bytes(["sh", "-c", _RUN, "fleet", there], timeout=self._deadline)
@@ -180,7 +186,7 @@ class Remote:
 
 
 # the shell's number becomes the program's, so that whoever interrupts can find it
-_RUN = 'echo $$ > "$1/pid" && exec "$1/fleet" run "$1/plan"'
+_RUN = 'echo $$ > "$1/pid" && cd "$1" && exec "$1/fleet" run "$1/plan"'
 _KSMD_PID = 'for d in /proc/[0-9]*; do read -r n < $d/comm && [ "$n" = ksmd ] && echo ${d#/proc/}; done 2>/dev/null'
 _KSMD_SCHEDULING = f"for p in $({_KSMD_PID}); do cut -d' ' -f19,40,41 /proc/$p/stat; done"
 """Nice value, real-time priority and policy: fields 19, 40 and 41 of its stat."""

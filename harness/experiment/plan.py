@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.experiment.artefacts import EMULATED, Artefacts
+from harness.experiment.dataset import FILE, Dataset, first_rows
 from harness.experiment.spec import Knobs, Spec, workloads
 from harness.experiment.store import RunRecord, State, Store, key_of
 from harness.systems import find, lacking, machine_devices, systems
@@ -46,6 +47,8 @@ class Cell:
     machine: Mapping[str, Any]
     artefacts: Artefacts | None
     """None while something is not built."""
+    dataset: Dataset | None = None
+    """Real training data, if not generated."""
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class Cell:
             "cell": self.properties,
             "plan": self.text,
             "machine": dict(self.machine) if self.artefacts.target == EMULATED else {},
+            **({"dataset": self.dataset.inputs} if self.dataset else {}),
             **self.artefacts.inputs,
         }
 
@@ -132,6 +136,7 @@ def make(
     seeds: int | None = None,
     virtual: bool = True,
     promised: Collection[str] = (),
+    dataset: Path | None = None,
 ) -> Plan:
     """Expand a spec into cells, in the order seed, workload, system.
 
@@ -143,19 +148,23 @@ def make(
         seeds: how many seeds, counted from 1; the spec's own by default.
         virtual: time is virtual, so the paper's milliseconds are doubled.
         promised: capabilities to plan with while ``artefacts`` is None.
+        dataset: the real SUSY file; by default the guest program generates rows from the seed.
 
     Raises:
-        UsageError: an unknown profile or preset, or one that the spec does not allow.
+        UsageError: an unknown profile or preset, or one that the spec does not allow; a file that is no such data.
 
     """
+    from harness import fleet
+
     profile, preset, seeds = profile or spec.profile, preset or spec.preset, seeds or spec.axes.seeds
     knobs = spec.knobs(preset)
+    data = None if dataset is None else first_rows(dataset, fleet.profile(profile).dataset_rows)
     capabilities = promised if artefacts is None else artefacts.capabilities
     absent = {name: lacking(systems()[name], capabilities) for name in spec.axes.system}
     absent |= {name: "" if workloads()[name].available else workloads()[name].reason for name in spec.axes.workload}
     absent = {name: reason for name, reason in absent.items() if reason}
     cells = tuple(
-        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual)
+        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data)
         for seed in range(1, seeds + 1)
         for workload in spec.axes.workload
         if workload not in absent
@@ -166,18 +175,27 @@ def make(
 
 
 def _cell(
-    system: str, workload: str, seed: int, profile: str, knobs: Knobs, artefacts: Artefacts | None, virtual: bool
+    system: str,
+    workload: str,
+    seed: int,
+    profile: str,
+    knobs: Knobs,
+    artefacts: Artefacts | None,
+    virtual: bool,
+    dataset: Dataset | None,
 ) -> Cell:
     plan = fleet_plan(system, workload, seed, profile, knobs, virtual=virtual)
+    if dataset is not None:
+        plan = plan.model_copy(update={"dataset": FILE})
     pages = plan.vms * plan.pages_per_vm
     # a page costs itself, its struct page, its rmap item and its share of page tables; unmerged it may be doubled
     # while the fleet is being filled
-    memory = MACHINE_BASE_MIB + pages * 4096 * 3 // 2 // 2**20
+    memory = MACHINE_BASE_MIB + pages * 4096 * 3 // 2 // 2**20 + (2 * dataset.mib if dataset else 0)
     machine: dict[str, Any] = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
     if virtual:
         machine["devices"] = list(machine_devices(find(system)))
         machine["argv"] = machine_argv(machine["memory_mib"], seed, tuple(machine["devices"]))
-    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts)
+    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset)
 
 
 def machine_argv(memory_mib: int, seed: int, devices: tuple[str, ...] = ()) -> list[str]:

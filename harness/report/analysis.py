@@ -335,7 +335,7 @@ def stamps(selection: Selection) -> tuple[str, ...]:
 def _training_data(dataset: object) -> str:
     if not isinstance(dataset, Mapping):
         return "training data: generated"
-    return f"training data: {dataset['name']}, first {dataset['rows']} rows, sha256 {str(dataset['sha256'])[:12]}"
+    return f"training data: first {dataset['rows']} rows of a file (sha256 {str(dataset['sha256'])[:12]})"
 
 
 def _time_base(mode: str, target: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from harness.kbuild import KernelBuild
 from harness.machine import Machine, MachineSpec, free_port
 from harness.qbuild import QemuBuild
 from harness.ssh import Access, grant
+from tests.boot.test_fleet import GOLDEN_MODEL
+from tests.unit.test_dataset import uci
 
 pytestmark = pytest.mark.boot
 
@@ -66,10 +69,27 @@ def test_fig12_from_a_sealed_machine_and_the_same_bytes_twice(
     assert len(before) == 2
 
 
-def test_fig13_runs_on_a_guest_as_on_a_server(server: Access) -> None:
+def test_the_real_files_rows_reach_the_sealed_guest(tmp_path: Path) -> None:
+    """The generator's own rows, packed as UCI packs them, train the same model; the figure says where they are from."""
+    (tmp_path / "SUSY.csv.gz").write_bytes(gzip.compress(uci(600)))
+    outcome = conduct.conduct(conduct.Request("fig14", profile="unit", susy=tmp_path / "SUSY.csv.gz"))
+    assert outcome.failures == ()
+    (record,) = conduct.store().records()
+    assert record.metrics["model"] == GOLDEN_MODEL
+    assert record.inputs["dataset"]["rows"] == 500
+    (stamp,) = [text for text in outcome.report.values["stamps"] if text.startswith("training data")]
+    assert stamp == f"training data: first 500 rows of a file (sha256 {record.inputs['dataset']['sha256'][:12]})"
+    mark = next(m for m in outcome.report.values["marks"] if m["system"] == "cpu-ksm" and m["status"] == "result")
+    assert mark["efficiency"]["value"] == 1.0
+    assert mark["bytes_per_us"]["value"] > 0
+
+
+def test_fig13_runs_on_a_guest_as_on_a_server(server: Access, tmp_path: Path) -> None:
+    (tmp_path / "SUSY.csv.gz").write_bytes(gzip.compress(uci(600)))
     request = conduct.Request(
-        "fig13", profile="unit", target=server.url, identity=server.identity, known_hosts=server.known_hosts
-    )
+        "fig13", profile="unit", target=server.url, identity=server.identity, known_hosts=server.known_hosts,
+        susy=tmp_path / "SUSY.csv.gz",
+    )  # fmt: skip
     with Host.connect(server.url, server.identity, server.known_hosts) as host:
         read = ["sh", "-c", f"cd {KSM} && cat run pages_to_scan sleep_millisecs max_page_sharing use_zero_pages"]
         host.run(["sh", "-c", f"echo 123 > {KSM}/pages_to_scan"])
@@ -83,6 +103,7 @@ def test_fig13_runs_on_a_guest_as_on_a_server(server: Access) -> None:
     curve = outcome.report.values["curves"][0]
     assert (curve["system"], curve["status"]) == ("cpu-ksm", "result")
     manifest = json.loads(next(iter(manifests().values())))
+    assert manifest["metrics"]["model"] == GOLDEN_MODEL
     assert manifest["cell"]["target"] == server.url
     assert manifest["cell"]["mode"] == "functional"
     assert manifest["inputs"]["programs"]["fleet"]

@@ -25,7 +25,7 @@ from harness.patches import AppliedSeries
 from harness.qbuild import QemuBuild
 from harness.sources import SourceTree
 
-def bench(kernel=None, source=None, image="functional", profile="host"):
+def bench(kernel=None, source=None, image="functional", profile="host", upto=None):
     here = Path({folder!r})
     applied = AppliedSeries(SourceTree("linux", "6.1", "6.1", here, "tree:0", "a test"), "0", "0", False, None)
     built = KernelBuild("6.1", "6.1.192", here / "bzImage", here / "vmlinux", here / "config", here, "k", applied)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import builddir, config, kbuild, packages
+from harness import builddir, config, kbuild, packages, patches, patchseries, sources
 from harness.errors import BuildError, Busy, EnvironmentProblem, UsageError
 from harness.patches import AppliedSeries
 from harness.sources import SourceTree
@@ -268,3 +268,38 @@ def test_old_results_are_dropped(tree: Path) -> None:
         last = kbuild.build(applied(tree, edit=str(number)))
     assert len(list(last.build_dir.glob("out-*"))) <= 4
     assert last.vmlinux.exists()
+
+
+def test_parts_of_a_series_lie_side_by_side_and_ask_for_no_symbol_of_a_later_patch(tree: Path, tmp_path: Path) -> None:
+    """Each part keeps its kernel; a symbol that only a later patch defines is no mistake, a misspelt one is."""
+    root = tmp_path / "series"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "extra.c").write_text("int extra;\n")
+    (root / "series.toml").write_text(
+        'topic = "linux"\nkernels = ["6.1"]\nauthor = "A <a@b>"\ndate = "Sun, 19 Feb 2023 00:00:00 +0000"\n'
+        '[[patch]]\nid = "offload"\nsubject = "s"\nmessage = "m"\nkconfig = ["KSM", "KSM_OFFLOAD"]\n'
+        'files = { "mm/extra.c" = "src/extra.c" }\n'
+    )
+    series = patchseries.load("linux", root)
+    makefile = tree / "Makefile"
+    makefile.write_text("VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\n" + makefile.read_text())
+    extra = tmp_path / "extra.config"
+    extra.write_text("CONFIG_KSM_OFFLOAD=y\n")
+    source = sources.obtain("linux", source=str(tree))
+    whole = kbuild.build(patches.apply(source, series), extra_fragments=[extra])
+    (tree / "refused.txt").write_text("CONFIG_KSM_OFFLOAD\nCONFIG_KSM_OFLOAD\n")
+    source = sources.obtain("linux", source=str(tree))
+    base = kbuild.build(patches.apply(source, series, upto="base"), extra_fragments=[extra])
+    assert "upto-base" in base.build_dir.name
+    assert base.build_dir != whole.build_dir
+    assert "CONFIG_KSM_OFFLOAD=y" in whole.config.read_text()
+    assert "CONFIG_KSM_OFFLOAD" not in base.config.read_text()
+    assert "CONFIG_KSM=y" in base.config.read_text()
+    log = builddir.BuildDir(base.build_dir, "").log
+    log.unlink()
+    patches.apply(source, series, upto="offload")
+    assert kbuild.build(patches.apply(source, series, upto="base"), extra_fragments=[extra]) == base
+    assert not log.exists()
+    extra.write_text("CONFIG_KSM_OFLOAD=y\n")
+    with pytest.raises(UsageError, match="KSM_OFLOAD"):
+        kbuild.build(patches.apply(source, series, upto="base"), extra_fragments=[extra])

@@ -499,3 +499,79 @@ def test_command_applies_to_nothing_without_a_trace(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "absent" in done.stderr
     assert list(paths().trees.iterdir()) == []
+
+
+# --- a part of a series -------------------------------------------------------------------------------
+
+
+def test_a_prefix_ends_where_it_is_told(series: Series) -> None:
+    ids = [patch.id for patch in series.patches]
+    assert ids == ["count", "show"]
+    assert [patch.id for patch in series.prefix("count").patches] == ["count"]
+    assert series.prefix("base").patches == ()
+    assert series.prefix(None) is series
+    assert series.before("show").upto == "count"
+    assert series.before("count").upto == "base"
+    assert "[PATCH] mm" in patchseries.render(series.prefix("count"), "6.1")["0001-count.patch"]
+    with pytest.raises(UsageError, match="no patch 'shows'") as caught:
+        series.prefix("shows")
+    assert caught.value.hint == "one of: base, count, show"
+
+
+def test_parts_go_to_a_second_tree_and_the_users_keeps_what_it_has(series: Series, tree: SourceTree) -> None:
+    whole = patches.apply(tree, series)
+    _edit(tree, "int slub;\n" * 30, "int edited;\n", "mm/slub.c")
+    before = _times(tree)
+    base, first = (patches.apply(tree, series, upto=name) for name in ("base", "count"))
+    assert base.tree.path == first.tree.path != tree.path
+    assert _times(tree) == before
+    assert base.tree_id == git(tree.path, "rev-parse", "base^{tree}")
+    assert len({base.tree_id, first.tree_id, whole.tree_id}) == 3
+    assert (base.dirty, first.dirty) == (False, False)
+    assert first.upto == "count"
+    # its commit is the one that the whole series has at that place
+    assert git(first.tree.path, "rev-parse", "HEAD") == git(tree.path, "rev-parse", "paraksm~1")
+    assert patches.apply(tree, series, upto="show").tree_id == whole.tree_id
+
+
+def test_a_part_is_held_while_it_is_built_whatever_was_applied_since(series: Series, tree: SourceTree) -> None:
+    first = patches.apply(tree, series, upto="count")
+    patches.apply(tree, series, upto="base")
+    with patches.held(first):
+        assert git(first.tree.path, "rev-parse", "HEAD^{tree}") == first.tree_id
+        script = "import sys; from filelock import FileLock; FileLock(sys.argv[1], timeout=0).acquire()"
+        file = first.tree.path.with_name(f".{first.tree.path.name}.lock")
+        child = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=False)
+        assert "Timeout" in child.stderr
+    (first.tree.path / "mm" / "slub.c").write_text("int edited;\n")
+    with pytest.raises(PatchError, match="edited meanwhile"), patches.held(first):
+        pass
+
+
+def test_a_second_tree_that_lost_what_it_borrows_is_made_anew(series: Series, tree: SourceTree) -> None:
+    first = patches.apply(tree, series, upto="count")
+    alternates = first.tree.path / ".git" / "objects" / "info" / "alternates"
+    alternates.write_text("/nowhere\n")
+    assert patches.apply(tree, series, upto="count") == first
+    assert alternates.read_text().strip() == str(tree.path / ".git" / "objects")
+
+
+def test_the_command_renders_a_part_for_one_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from harness.cli.patch import app
+
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["generate", "--kernel", "6.2", "--upto", "ksm-counters"])
+    assert done.exit_code == 0, done.output
+    names = [patch.id for patch in patchseries.load("linux").prefix("ksm-counters").for_kernel("6.2")]
+    written = sorted(path.name for path in (tmp_path / "6.2-upto-ksm-counters").iterdir())
+    assert [name[5:-6] for name in written] == names
+    again = CliRunner().invoke(app, ["generate", "--kernel", "6.2", "--upto", "ksm-counters"])
+    assert isinstance(again.exception, UsageError)
+    for words in (
+        ["--upto", "ksm-counters"],
+        ["--kernel", "5.4", "--upto", "base"],
+        ["--kernel", "6.2", "--upto", "no"],
+    ):
+        assert isinstance(CliRunner().invoke(app, ["generate", *words]).exception, UsageError)
