@@ -43,7 +43,7 @@ bool sampler_init(const struct plan *plan, const struct vm *vm)
 {
 	vms = plan->vms;
 	room = periods(plan, plan->sample_ms, 20000);
-	vm_room = periods(plan, plan->vm_sample_ms, 200) * vms;
+	vm_room = periods(plan, plan->vm_sample_ms, 200 + 40000 / vms) * vms;
 	rows = touched(room, sizeof(*rows));
 	vm_rows = touched(vm_room, sizeof(*vm_rows));
 	process = calloc(vms, sizeof(*process));
