@@ -26,7 +26,7 @@ _ARTEFACTS = {
     "System.map": "System.map",
     "config": ".config",
 }
-_FIXED = (  # Documentation/kbuild/reproducible-builds.rst
+FIXED = (  # Documentation/kbuild/reproducible-builds.rst
     "KBUILD_BUILD_TIMESTAMP=2023-02-19 00:00:00 UTC",
     "KBUILD_BUILD_USER=paraksm",
     "KBUILD_BUILD_HOST=paraksm",
@@ -121,7 +121,7 @@ def build(
         "dirty": applied.dirty_digest,
         "requests": hashlib.sha256(kconfig.render(requests).encode()).hexdigest(),
         "toolchain": toolchain(),
-        "stamps": sha256_json([_FIXED, sorted(ccache_environment())]),
+        "stamps": sha256_json([FIXED, sorted(ccache_environment())]),
     }
     with directory.session():
         result = directory.published(inputs)
@@ -185,7 +185,7 @@ def _compile(
         f"O={directory.path}",
         "CC=ccache gcc",
         "HOSTCC=ccache gcc",
-        *_FIXED,
+        *FIXED,
     ]
     ui().step(f"{directory.what}: {'build' if first else 'rebuild what changed'}, log {directory.log}")
     started = time.monotonic()

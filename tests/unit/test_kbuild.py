@@ -255,7 +255,7 @@ def test_profiles_do_not_share_a_directory(tree: Path) -> None:
 def test_other_stamps_compile_everything(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What make cannot see but objects depend on empties the directory; the published kernel stays."""
     first = kbuild.build(applied(tree))
-    monkeypatch.setattr(kbuild, "_FIXED", (*kbuild._FIXED, "KBUILD_BUILD_VERSION=2"))
+    monkeypatch.setattr(kbuild, "FIXED", (*kbuild.FIXED, "KBUILD_BUILD_VERSION=2"))
     second = kbuild.build(applied(tree))
     assert sorted(compiled(second.build_dir)) == ["mm/ksm.o", "mm/slub.o"]
     assert first.vmlinux.exists()
