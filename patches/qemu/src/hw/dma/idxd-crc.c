@@ -63,7 +63,7 @@ uint16_t idxd_crc16_t10(uint16_t crc, const void *buf, size_t len)
     return crc;
 }
 
-#ifdef __x86_64__
+#ifdef HOST_X86_64
 #include <immintrin.h>
 
 /*
@@ -157,7 +157,7 @@ static void __attribute__((constructor)) idxd_crc_init(void)
             t10_table[k][b] = (t10 << 8) ^ t10_table[0][t10 >> 8];
         }
     }
-#ifdef __x86_64__
+#ifdef HOST_X86_64
     __builtin_cpu_init();
     if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) {
         crc32c_best = crc32c_sse42;

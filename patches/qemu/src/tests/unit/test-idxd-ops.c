@@ -2135,6 +2135,7 @@ static void test_decode(void)
  * Cost of a descriptor, against the plain function on the same memory
  */
 
+/* Results go here, so that the compiler cannot leave out what makes them */
 static volatile uint64_t sink;
 
 /* The best of some rounds, in nanoseconds: other load only ever adds */
