@@ -15,6 +15,7 @@
 #include "qemu/bswap.h"
 #include "qemu/crc32c.h"
 #include "qemu/host-utils.h"
+#include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "hw/dma/idxd-ops.h"
@@ -45,7 +46,7 @@ static MemoryRegion io_mr, missing_mr;
 static bool missing[PAGES], is_io[PAGES], read_only[PAGES];
 static bool ends_mapped;            /* RAM also where addresses wrap */
 static hwaddr all_ram;              /* size of a guest for measurements */
-static unsigned io_accesses;
+static unsigned io_accesses, translations;
 static AddressSpace guest_as;
 static uint32_t odd_state;
 
@@ -82,6 +83,7 @@ MemoryRegion *flatview_translate(FlatView *fv, hwaddr addr, hwaddr *xlat,
         return &flat_mr;
     }
 
+    translations++;
     *xlat = addr;
     if (page == PAGES || missing[page] || (is_write && read_only[page])) {
         return &missing_mr;
@@ -225,6 +227,7 @@ static void guest_init(void)
 #define OP_CAP      0x00000001003f03ffull
 
 static IDXDOpEnv env;
+static IDXDWindow window;           /* env's, where a test uses one */
 
 static void env_reset(void)
 {
@@ -1270,18 +1273,62 @@ static void test_fuzz(void)
     for (layout = 0; layout < LAYOUTS; layout++) {
         guest_reset(layout);
         for (unsigned i = 0; i < rounds(1500); i++) {
-            /* Some of it may be a device's memory */
-            memset(is_io, 0, sizeof(is_io));
-            while (g_test_rand_bit()) {
-                is_io[g_test_rand_int_range(0, PAGES)] = true;
-            }
-            random_desc(raw);
-            if (raw[7] == IDXD_OP_CFLUSH) {
+            /*
+             * Some of it may be a device's memory.  As long as nothing of that
+             * changes, descriptors may share what they know of it.
+             */
+            if (i % 16 == 0) {
+                window = (IDXDWindow) { .len = 0 };
+                env.window = g_test_rand_bit() ? &window : NULL;
                 memset(is_io, 0, sizeof(is_io));
+                while (g_test_rand_bit()) {
+                    is_io[g_test_rand_int_range(0, PAGES)] = true;
+                }
             }
+            do {
+                random_desc(raw);
+                /* of which there is none for devices */
+            } while (raw[7] == IDXD_OP_CFLUSH);
             run_and_judge(raw, cr);
         }
+        env_reset();
         memset(is_io, 0, sizeof(is_io));
+    }
+}
+
+/* What an earlier descriptor found out spares a later one the question */
+static void test_window(void)
+{
+    uint8_t raw[IDXD_DESC_SIZE], cr[IDXD_CR_SIZE];
+
+    for (layout = 0; layout < LAYOUTS; layout++) {
+        guest_reset(layout);
+        window = (IDXDWindow) { .len = 0 };
+        env.window = &window;
+        desc_init(raw, IDXD_OP_CRCGEN, BASE + 10, 0, 50);
+        run_and_judge(raw, cr);
+        translations = 0;
+        run_and_judge(raw, cr);
+        g_assert_cmpuint(translations, <=, layout == ODD ? 50 : 0);
+
+        /* A fault that is injected comes first, also in what is known */
+        env.inject_fault = true;
+        env.inject_fault_addr = BASE;
+        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_PAGE_FAULT);
+        env.inject_fault = false;
+
+        /* Neither writes nor other pages are covered by it */
+        missing[1] = true;
+        desc_init(raw, IDXD_OP_CRCGEN, BASE + 4000, 0, 97);
+        window = (IDXDWindow) { .len = 0 };
+        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_TRANSLATION);
+        g_assert_cmpuint(CR_BYTES(cr), ==, 96);
+        missing[1] = false;
+        read_only[0] = true;
+        desc_init(raw, IDXD_OP_MEMMOVE, BASE + 4000, BASE + 4010, 20);
+        g_assert_cmphex(run(raw, cr), ==, IDXD_ST_HW_ERROR);
+        g_assert_cmpuint(CR_BYTES(cr), ==, 0);
+        env_reset();
     }
 }
 
@@ -2169,6 +2216,10 @@ static double time_desc(uint8_t opcode, unsigned calls, unsigned pages)
 {
     g_autofree uint8_t *raw = g_malloc(pages * IDXD_DESC_SIZE);
 
+    /* As in a batch */
+    RCU_READ_LOCK_GUARD();
+    window = (IDXDWindow) { .len = 0 };
+    env.window = &window;
     for (unsigned page = 0; page < pages; page++) {
         desc_init(raw + page * IDXD_DESC_SIZE, opcode, BASE + page * PAGE,
                   opcode == IDXD_OP_COMPARE ? BASE + (page + pages) * PAGE : 0,
@@ -2241,6 +2292,7 @@ int main(int argc, char **argv)
     g_test_add_func("/idxd-ops/io-memory", test_io_memory);
     g_test_add_func("/idxd-ops/fault/details", test_fault_details);
     g_test_add_func("/idxd-ops/fault/continue", test_faults);
+    g_test_add_func("/idxd-ops/window", test_window);
     g_test_add_func("/idxd-ops/fuzz", test_fuzz);
     if (g_test_perf()) {
         g_test_add_func("/idxd-ops/perf", test_perf);
