@@ -545,21 +545,13 @@ static void idxd_store64(DirectStoreTarget *target, MemoryRegion *mr,
                          hwaddr addr, const uint8_t *data, MemTxAttrs attrs)
 {
     IDXDState *s = IDXD_DSA(target);
-    MemReentrancyGuard *guard = &DEVICE(s)->mem_reentrancy_guard;
 
     if (mr != &s->portals) {
         qemu_log_mask(LOG_GUEST_ERROR, "%s: 64-byte write to '%s', which is "
                       "no portal\n", TYPE_IDXD_DSA, memory_region_name(mr));
         return;
     }
-    /* An overflow interrupts, with a write that may be aimed at us */
-    if (guard->engaged_in_io) {
-        idxd_drop(s, addr, "the device writes to itself");
-        return;
-    }
-    guard->engaged_in_io = true;
     idxd_portal_store(s, addr, data);
-    guard->engaged_in_io = false;
 }
 
 static bool idxd_dmwr64(DirectStoreTarget *target, MemoryRegion *mr,
