@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import fleet, images
+from harness import fleet, images, systems
 from harness.errors import FleetError
 from harness.fleet import FleetPlan, FleetResult
 from harness.images import Image
@@ -31,7 +31,7 @@ class Sealed:
     def __init__(self, qemu: QemuBuild, kernel: KernelBuild, image: Image) -> None:
         self.qemu, self.kernel, self.image = qemu, kernel, image
 
-    def raw(self, plan: FleetPlan, work: Path, dataset: Path | None = None) -> bytes:
+    def raw(self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[str, ...] = ()) -> bytes:
         """What the guest program wrote."""
         work.mkdir()
         (work / "plan.txt").write_text(plan.render())
@@ -39,7 +39,9 @@ class Sealed:
         if dataset:
             files["opt/paraksm/dataset"] = dataset
         memory = 128 + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
-        spec = MachineSpec(self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files)
+        spec = MachineSpec(
+            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, devices=devices
+        )
         with Machine(spec, work) as machine:
             machine.start()
             outcome = machine.wait(300)
@@ -148,6 +150,22 @@ def test_files_of_sysfs_are_written_in_order_and_read_back(sealed: Sealed, tmp_p
     with pytest.raises(FleetError, match="randomize_va_space reads back as 1, 2 was set"):
         other = plan.sysfs[0], ("/proc/sys/kernel/randomize_va_space", "2"), plan.sysfs[2]
         fleet.check(plan.model_copy(update={"sysfs": other}), result)
+
+
+def test_the_runner_sets_up_the_queue_of_an_accelerator_in_the_sealed_guest(sealed: Sealed, tmp_path: Path) -> None:
+    """The catalogue's own lines, up to the client that takes the queue: here the kernel's DMA engine."""
+    system = systems.find("dsa-ksm")
+    queue = [line for line in systems.settings(system) if line[0].startswith("/sys/bus/dsa/")]
+    assert queue[-1] == ("/sys/bus/dsa/drivers/ksm/bind", "wq0.0")
+    queue[-1] = ("/sys/bus/dsa/drivers/dmaengine/bind", "wq0.0")
+    queue.append(("/sys/kernel/mm/ksm/stable_node_chains_prune_millisecs", "77"))
+    plan = _unit(**CONVERGED, sysfs=tuple(queue))
+    result = fleet.parse(sealed.raw(plan, tmp_path / "run", devices=systems.machine_devices(system)))
+    fleet.check(plan, result)
+    shown = dict(result.settings)
+    assert shown["/sys/bus/dsa/devices/wq0.0/size"] == "64"
+    assert shown["/sys/bus/dsa/devices/wq0.0/max_batch_size"] == "1024"
+    assert shown["/sys/bus/dsa/drivers/idxd/bind"] == "-"
 
 
 def test_a_kernel_that_lacks_a_mode_says_which_file(sealed: Sealed, tmp_path: Path) -> None:
