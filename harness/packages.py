@@ -40,6 +40,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     ),
     "image": (*_COMPILE, "g++"),
     "boot": ("openssh-client", "libglib2.0-0", "libslirp0", "libfdt1", "libpixman-1-0", "zlib1g"),
+    "fuzz": ("clang", "libclang-rt-dev"),
     "tests": (*_COMPILE, *_SOURCES, "g++", "cpio"),
 }
 """Debian packages by task; installing what is there already is no work."""
