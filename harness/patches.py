@@ -24,6 +24,8 @@ from harness.run import CommandFailed, run
 from harness.sources import GIT_IDENTITY, SourceTree, beside, git
 from harness.ui import ui
 
+# what editors and patch(1) leave behind is nobody's edit
+_LEFTOVERS = tuple(f":(exclude,glob)**/{name}" for name in ("*.orig", "*.rej", "*~", ".*.sw?"))
 _OFFSET = re.compile(
     r"^(?:Checking patch (?P<file>.*)\.\.\.|Hunk #(?P<hunk>\d+) succeeded at .*\(offset (?P<lines>-?\d+) lines?\)\.)$"
 )
@@ -224,13 +226,16 @@ def _offsets(patch: Patch, said: str) -> Iterator[str]:
 
 
 def edited_tree(tree: SourceTree) -> str:
-    """Git's id of the work tree as it is, edits and new files (but not ignored ones) included."""
+    """Git's id of the work tree as it is, edits and new files included.
+
+    Ignored files, too: builds go elsewhere, and Debian's Linux ignores whatever is new below its top folder.
+    """
     with tempfile.TemporaryDirectory(prefix="paraksm-", dir=tree.path / ".git") as folder:
         env = {"GIT_INDEX_FILE": f"{folder}/index"}
         with contextlib.suppress(FileNotFoundError):
             shutil.copy2(tree.path / ".git" / "index", env["GIT_INDEX_FILE"])  # spares hashing what did not change
             _freshen(tree, Path(folder), env)
-        git(tree.path, "add", "--all", env=env)
+        git(tree.path, "add", "--all", "--force", "--", ".", *_LEFTOVERS, env=env)
         return git(tree.path, "write-tree", env=env)
 
 

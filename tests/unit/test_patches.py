@@ -206,6 +206,19 @@ def test_a_copied_tree_is_hashed_once_and_what_is_staged_stays(series: Series, t
     assert patches.apply(tree, series) == first
 
 
+def test_new_file_is_an_edit_though_the_tree_ignores_it_and_leftovers_are_none(
+    series: Series, tree: SourceTree
+) -> None:
+    """Debian's Linux carries a .gitignore with ``/*``: git would not tell a new mm/foo.c."""
+    patches.apply(tree, series)
+    (tree.path / ".gitignore").write_text("/*\n")
+    before = patches.apply(tree, series).dirty_digest
+    (tree.path / "mm" / "ksm.c.orig").write_text("left by patch(1)\n")
+    assert patches.apply(tree, series).dirty_digest == before
+    (tree.path / "mm" / "brand_new.c").write_text("int brand_new;\n")
+    assert patches.apply(tree, series).dirty_digest != before
+
+
 def test_edits_are_never_lost_to_a_changed_series(series: Series, tree: SourceTree) -> None:
     patches.apply(tree, series)
     _edit(tree, "show_all();", "show_most();")
