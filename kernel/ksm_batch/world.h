@@ -78,7 +78,7 @@ struct world {
 	struct page *pages;
 	struct set *sets;
 	u32 nr_items, nr_sets, nr_linked, nr_tree;
-	u64 compares, cpu_compares, gets, self_merges, false_merges;
+	u64 compares, cpu_compares, gets, self_merges;
 	u32 height;		/* of the highest tree when the batch was searched */
 };
 

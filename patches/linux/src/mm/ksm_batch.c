@@ -185,17 +185,14 @@ static void nodes_unite(struct ksm_batch *b, struct ksm_batch_node **list)
 	hash_reset(b, b->nr);
 	for (node = *list; node; node = next) {
 		next = node->next;
-		if (node->key) {
-			at = hash_find(b, node->key);
-			if (*at) {
-				b->pool[*at - 1].mixed = true;
-				slots_splice(&b->pool[*at - 1].slots,
-					     &node->slots);
-				node_free(b, node);
-				continue;
-			}
-			*at = node - b->pool + 1;
+		at = hash_find(b, node->key);
+		if (*at) {
+			b->pool[*at - 1].mixed = true;
+			slots_splice(&b->pool[*at - 1].slots, &node->slots);
+			node_free(b, node);
+			continue;
 		}
+		*at = node - b->pool + 1;
 		node_push(&all, node);
 	}
 	*list = all;
@@ -898,19 +895,23 @@ static void gap_insert(struct ksm_batch *b, struct ksm_batch_node *gap)
  * A candidate whose page is the very page it matches, mapped a second time
  * after a fork, is left alone, unless one before it in the scan has another
  * page: then the two are about to be merged, and a search one by one would have
- * found the result in the stable tree.
+ * found the result in the stable tree. True if nobody stays.
  */
 static bool group_drop_same(struct ksm_batch_node *group)
 {
 	struct ksm_batch_slot *slot;
 
-	while ((slot = group->slots.head) && slot->page == group->page) {
+	while ((slot = group->slots.head)) {
+		if (slot->state == KSM_SLOT_MATCH) {
+			if (slot->page != group->page)
+				return false;
+			slot->state = KSM_SLOT_GIVE_UP;
+		}
 		group->slots.head = slot->next;
 		group->slots.nr--;
-		slot->state = KSM_SLOT_GIVE_UP;
 		slot->end = NULL;
 	}
-	return !slot;
+	return true;
 }
 
 /**
