@@ -24,7 +24,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/bswap.h"
 #include "qemu/host-utils.h"
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
@@ -289,12 +288,8 @@ static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
     }
     if (!(desc->flags & IDXD_FLAG_CRAV)) {
         if (failed) {
-            /* What the record would say of the flags */
-            uint32_t flags = code == IDXD_ST_INVALID_FLAGS ?
-                             ldl_le_p(res->specific) : 0;
-
             idxd_swerr(s, res->status, t->wq, desc, batch_index,
-                       res->fault_addr, flags);
+                       res->fault_addr, 0);
         }
         return s->running == t;
     }
