@@ -286,25 +286,33 @@ static uint64_t physical(int pagemap, const void *at)
 	return (entry & ((1ULL << 55) - 1)) * 4096;
 }
 
+/* A knob of the kernel; what does not work without it says so. */
+static void set(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
+		fprintf(stderr, "dsa: %s: %m\n", path);
+	if (fd >= 0)
+		close(fd);
+}
+
 bool dma_allocate(struct dma *dma, size_t size)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint8_t *memory = mmap(NULL, 2 * HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint8_t *aligned = (uint8_t *)(((uintptr_t)memory + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
 	bool ok = false;
-	int compacting;
 
 	if (memory == MAP_FAILED || size > HUGE_PAGE || pagemap < 0) {
 		fprintf(stderr, "dsa: memory for the device: %m\n");
 		goto out;
 	}
 	/* nobody moves it: locked pages are not swapped, but may be compacted */
-	compacting = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY | O_CLOEXEC);
-	if (compacting >= 0) {
-		if (write(compacting, "0", 1) != 1)
-			fprintf(stderr, "dsa: compact_unevictable_allowed: %m\n");
-		close(compacting);
-	}
+	set("/proc/sys/vm/compact_unevictable_allowed", "0");
+	/* Linux turns huge pages off where there is little memory */
+	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
+	set("/sys/kernel/mm/transparent_hugepage/defrag", "madvise");
 	madvise(aligned, HUGE_PAGE, MADV_HUGEPAGE);
 	memset(aligned, 0, HUGE_PAGE);
 	if (mlock(aligned, HUGE_PAGE)) {
