@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import sys
@@ -240,6 +241,56 @@ def build(_rounds: int) -> list[Figure]:
     return [Figure("cold build of everything", seconds, "s", 1200.0, f"on {os.cpu_count()} processors")]
 
 
+# --- the emulated DSA ---------------------------------------------------------------------------------
+
+_GUEST_WORK = "head -c 300000000 /dev/zero | md5sum"
+
+
+def dsa(rounds: int) -> list[Figure]:
+    """An emulated descriptor against the plain operation, and a machine whose DSA is idle against one without."""
+    from harness import dsaspeed
+    from harness.machine import MachineSpec
+    from harness.workbench import workbench
+
+    bench = workbench()
+    cost = dsaspeed.measure(bench.qemu, max(rounds, 3))
+    batch = f"in batches of {dsaspeed.MEMBERS}"
+    without = MachineSpec(bench.qemu, bench.kernel, bench.image, "functional", 1024)
+    idle = dataclasses.replace(without, dsa=({},))
+    spent: dict[str, list[float]] = {"without": [], "idle": []}
+    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
+        for number in range(rounds):
+            for name, spec in (("without", without), ("idle", idle)):
+                spent[name].append(_guest_seconds(spec, Path(folder) / f"{name}{number}"))
+    plain, with_device = (min(spent[name]) for name in ("without", "idle"))
+    return [
+        Figure("4 KiB compare, a descriptor", cost.compare, "ns", None, batch),
+        Figure("memcmp of as much memory", cost.memcmp, "ns"),
+        Figure("compare / memcmp", cost.compare / cost.memcmp, "x", 1.5),
+        Figure("4 KiB CRC, a descriptor", cost.crc, "ns", None, batch),
+        Figure("crc32c of as much memory", cost.crc32c, "ns", None, "one chain of SSE4.2's instruction"),
+        Figure("CRC / crc32c", cost.crc / cost.crc32c, "x", 1.5),
+        Figure("guest work, no device", plain, "s", None, f"processor time, best of {rounds}"),
+        Figure("idle device / no device", with_device / plain, "x", 1.05),
+    ]
+
+
+def _guest_seconds(spec: MachineSpec, folder: Path) -> float:
+    """Processor seconds that QEMU takes for some work of its guest."""
+    import psutil
+
+    from harness.machine import Machine
+
+    with Machine(spec, folder) as machine:
+        machine.start(timeout=_SECONDS)
+        process = psutil.Process(machine.pid)
+        before = process.cpu_times()
+        if status := machine.execute(_GUEST_WORK, timeout=10 * _SECONDS):
+            raise MachineError(f"the guest's work ended with status {status}")
+        after = process.cpu_times()
+        return (after.user - before.user) + (after.system - before.system)
+
+
 BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "boot": boot,
     "edit": edit,
@@ -247,5 +298,6 @@ BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "fig12": fig12,
     "counters": counters,
     "build": build,
+    "dsa": dsa,
 }
 """Name -> what measures it in so many rounds."""
