@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,14 @@ from harness.run import run
 pytestmark = pytest.mark.boot
 
 USER_TEST = PROJECT / "patches" / "qemu" / "src" / "tests" / "tcg" / "x86_64" / "direct-store.c"
+BARE = Path(__file__).parent / "bare"
 CPU = "max,-erms,-fsrm"
+FREESTANDING = [
+    *("-m32", "-march=i686", "-O1", "-ffreestanding", "-nostdlib", "-static", "-mgeneral-regs-only"),
+    *("-fno-pic", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
+    "-Wl,--build-id=none,--no-warn-rwx-segments",
+]
+COUNTED = ("-icount", "shift=0,sleep=off")
 
 
 @pytest.mark.parametrize(("cpu", "enqcmd"), [(CPU, "absent"), (f"{CPU},enqcmd=on", "present")])
@@ -45,3 +53,45 @@ def test_user_mode(
     text = output.decode()
     assert status == 0, text
     assert text.startswith("ok: ") and text.endswith(f" 0 failed, enqcmd {enqcmd}\n")
+
+
+@pytest.fixture(scope="module")
+def bare_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kernel that is the test, in 32-bit protected mode."""
+    kernel = tmp_path_factory.mktemp("bare") / "direct-store.elf"
+    run(["gcc", *FREESTANDING, f"-Wl,-T,{BARE / 'kernel.ld'}", "-o", kernel, BARE / "direct_store.c"])
+    return kernel
+
+
+def boot_bare(qemu: QemuBuild, kernel: Path, *more: str) -> list[str]:
+    """What the kernel prints until it ends; its verdict is the exit status."""
+    machine = "-M q35 -nodefaults -vga none -nic none -display none -serial stdio -no-reboot -m 64"
+    devices = "-device edu -device idxd-dsa -device isa-debug-exit,iobase=0xf4,iosize=4"
+    argv: list[str | Path] = [qemu.binary, *machine.split(), *devices.split(), "-L", qemu.data_dir, "-bios", qemu.firmware]
+    done = run([*argv, "-kernel", kernel, *more], timeout=120, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr  # isa-debug-exit: 2 * 0 + 1
+    return done.stdout.splitlines()
+
+
+def test_supervisor_and_devices(qemu_build: QemuBuild, bare_kernel: Path) -> None:
+    """Segments, 16-bit addresses, IA32_PASID, ENQCMDS, queues of an accelerator that accept, refuse and are full."""
+    lines = boot_bare(qemu_build, bare_kernel, "-cpu", f"{CPU},enqcmd=on")
+    assert re.fullmatch(r"ok: [1-9]\d+ checks, 0 failed", lines[-1])
+
+
+def test_devices_see_exact_time(qemu_build: QemuBuild, bare_kernel: Path) -> None:
+    """Under icount a descriptor takes the same time from every place in a block of code, and in every run."""
+    arguments = ("-cpu", f"{CPU},enqcmd=on", *COUNTED)
+    first = boot_bare(qemu_build, bare_kernel, *arguments)
+    latency = re.search(r"latency (\d+) to (\d+) ticks", "\n".join(first))
+    assert latency is not None
+    assert 100 < int(latency[1]) <= int(latency[2]) <= int(latency[1]) + 8  # a round of the loop that polls
+    refused = re.search(r"refused (\d+)", "\n".join(first))
+    assert refused is not None and int(refused[1]) > 0  # the CPU outruns the device, and is told
+    assert boot_bare(qemu_build, bare_kernel, *arguments) == first
+
+
+def test_enqcmd_is_not_there_unasked(qemu_build: QemuBuild, bare_kernel: Path) -> None:
+    """Linux without XSAVES would let one task's PASID pass to the next."""
+    with pytest.raises(AssertionError, match=r"read_pasid\(\) == 0 && !fault_vector \(vector 13\)"):
+        boot_bare(qemu_build, bare_kernel, "-cpu", CPU)
