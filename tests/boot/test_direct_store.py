@@ -67,8 +67,8 @@ def boot_bare(qemu: QemuBuild, kernel: Path, *more: str) -> list[str]:
     """What the kernel prints until it ends; its verdict is the exit status."""
     machine = "-M q35 -nodefaults -vga none -nic none -display none -serial stdio -no-reboot -m 64"
     devices = "-device edu -device idxd-dsa -device isa-debug-exit,iobase=0xf4,iosize=4"
-    argv: list[str | Path] = [qemu.binary, *machine.split(), *devices.split(), "-L", qemu.data_dir, "-bios", qemu.firmware]
-    done = run([*argv, "-kernel", kernel, *more], timeout=120, check=False)
+    firmware: list[str | Path] = ["-L", qemu.data_dir, "-bios", qemu.firmware, "-kernel", kernel]
+    done = run([qemu.binary, *machine.split(), *devices.split(), *firmware, *more], timeout=120, check=False)
     assert done.returncode == 1, done.stdout + done.stderr  # isa-debug-exit: 2 * 0 + 1
     return done.stdout.splitlines()
 
