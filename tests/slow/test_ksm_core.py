@@ -13,7 +13,7 @@ from harness import packages
 from harness.run import run
 from tests import ksm_core
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 WORLDS = 3_000_000
 CHUNK = 50_000
