@@ -77,6 +77,15 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A group's share of the read buffers; 0 allowed: the driver's default, all there are."""
+
+    name: str
+    read_buffers_reserved: int
+    read_buffers_allowed: int
+
+
+@dataclass(frozen=True)
 class Device:
     """One DSA with all it has."""
 
@@ -87,7 +96,7 @@ class Device:
     driver: str | None
     gen_cap: int
     op_cap: int
-    groups: int
+    groups: tuple[Group, ...]
     queue_entries: int
     """Entries that all work queues together may have."""
     max_batch: int
@@ -127,10 +136,11 @@ class Status:
 # --- reading ------------------------------------------------------------------------------------------
 
 _ATTRIBUTES = {
-    "dsa": "version state gen_cap op_cap max_groups max_work_queues_size max_batch_size max_transfer_size "
+    "dsa": "version state gen_cap op_cap max_work_queues_size max_batch_size max_transfer_size "
     "max_read_buffers configurable pasid_enabled cmd_status errors",
     "wq": "group_id mode size priority type name max_batch_size max_transfer_size threshold state",
     "engine": "group_id",
+    "group": "read_buffers_reserved read_buffers_allowed",
 }
 # Named one by one: merely reading a deprecated attribute makes the driver complain in the kernel's log.
 # Everything is done by the shell itself; starting a program per file takes seconds in an emulated guest.
@@ -228,7 +238,7 @@ def _device(
         driver=drivers.get(name),
         gen_cap=_integer(own.get("gen_cap")),
         op_cap=_bitmap(own.get("op_cap")),
-        groups=_integer(own.get("max_groups")),
+        groups=tuple(_share(part, values[part]) for part in parts("group")),
         queue_entries=_integer(own.get("max_work_queues_size")),
         max_batch=_integer(own.get("max_batch_size")),
         max_transfer=_integer(own.get("max_transfer_size")),
@@ -257,6 +267,10 @@ def _queue(name: str, own: Mapping[str, str], driver: str | None) -> Queue:
         state=own.get("state", "unknown"),
         driver=driver,
     )
+
+
+def _share(name: str, own: Mapping[str, str]) -> Group:
+    return Group(name, _integer(own.get("read_buffers_reserved")), _integer(own.get("read_buffers_allowed")))
 
 
 def _group(own: Mapping[str, str]) -> int | None:
@@ -357,6 +371,10 @@ def release(device: Device) -> list[Write]:
         if queue.size:
             writes.append(Write(f"devices/{queue.name}/size", "0"))
     writes += [Write(f"devices/{engine.name}/group_id", "-1") for engine in device.engines if engine.group is not None]
+    for group in device.groups:  # last: a group with engines must be allowed some
+        for attribute in ("read_buffers_reserved", "read_buffers_allowed"):
+            if getattr(group, attribute):
+                writes.append(Write(f"devices/{group.name}/{attribute}", "0"))
     return writes
 
 
@@ -454,7 +472,7 @@ def emulated(number: int, options: Mapping[str, str]) -> Device:
         driver=None,
         gen_cap=0,
         op_cap=option("op-cap", 0x1003F03FF),
-        groups=option("num-groups", 4),
+        groups=tuple(Group(f"group{number}.{index}", 0, 0) for index in range(option("num-groups", 4))),
         queue_entries=option("total-wq-size", 128),
         max_batch=1 << option("max-batch-shift", 10),
         max_transfer=1 << option("max-xfer-shift", 31),

@@ -174,7 +174,7 @@ def _show(status: Status, json: bool) -> None:
             f"version {device.version}"
         )
         typer.echo(
-            f"  {len(device.engines)} engines, {device.groups} groups, {len(device.queues)} queues with "
+            f"  {len(device.engines)} engines, {len(device.groups)} groups, {len(device.queues)} queues with "
             f"{device.queue_entries} entries in all, batches up to {device.max_batch}, "
             f"transfers up to {device.max_transfer >> 20} MiB"
         )

@@ -10,7 +10,6 @@ _DEVICE = {
     "state": "disabled",
     "gen_cap": "0x40915f0107",
     "op_cap": "0x1003f03ff",
-    "max_groups": "4",
     "max_work_queues_size": "128",
     "max_batch_size": "1024",
     "max_transfer_size": "2147483648",
@@ -65,6 +64,8 @@ def device(root: Path, number: int, address: str, *, queues: int = 8, engines: i
     parts = {"": _DEVICE | more}
     parts |= {f"/wq{number}.{index}": _QUEUE for index in range(queues)}
     parts |= {f"/engine{number}.{index}": {"group_id": "-1"} for index in range(engines)}
+    shares = {"read_buffers_reserved": "0", "read_buffers_allowed": "0"}
+    parts |= {f"/group{number}.{index}": shares for index in range(4)}
     for part, attributes in parts.items():
         folder = Path(f"{place}{part}")
         folder.mkdir(parents=True)

@@ -162,12 +162,15 @@ def test_a_running_device_is_released_first(sysfs: Path) -> None:
 
 def test_release_leaves_nothing(sysfs: Path) -> None:
     apply(dsa.local, plan(fresh(sysfs), Layout(queues=(32, 64))), str(sysfs))
+    for name in ("read_buffers_reserved", "read_buffers_allowed"):
+        (sysfs / "bus/dsa/devices/group0.2" / name).write_text("3\n")
     fake.bind(sysfs, "dsa0", "idxd")
     fake.bind(sysfs, "wq0.1", "user")
     apply(dsa.local, release(fresh(sysfs)), str(sysfs))
     assert (sysfs / "bus/dsa/drivers/user/unbind").read_text() == "wq0.1\n"
     device = fresh(sysfs)
     assert {queue.size for queue in device.queues} == {0}
+    assert {(group.read_buffers_reserved, group.read_buffers_allowed) for group in device.groups} == {(0, 0)}
     assert {queue.group for queue in device.queues} | {engine.group for engine in device.engines} == {None}
 
 
