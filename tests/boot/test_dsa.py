@@ -329,7 +329,7 @@ def test_accel_config(start: Start) -> None:
     # the tests leave shared queues in groups and too few read buffers, with which no device comes up here
     for device in dsa.read(machine.shell).devices:
         dsa.apply(machine.shell, dsa.release(device))
-    queue = "-g 0 -s 64 -m dedicated -p 10 -y kernel -n dmaengine"
+    queue = "-g 0 -s 64 -m dedicated -p 10 -y kernel -n dmaengine -x 2097152"  # the tests leave a small limit
     said = say(
         machine,
         f"for n in 0 1 2 3; do accel-config config-engine dsa0/engine0.$n -g 0; done; "

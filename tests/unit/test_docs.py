@@ -21,7 +21,7 @@ from tests.commands import Block
 from tests.fakes.project import Project
 
 SHELL = ("", "sh", "console")
-OTHERS = {"git", "gpg", "python3", "tox", ".venv/bin/tox", "$EDITOR"}
+OTHERS = {"git", "gpg", "pytest", "python3", "tox", ".venv/bin/tox", "$EDITOR"}
 """Programs that are not ours and may stand in an example."""
 
 MARKS = (
