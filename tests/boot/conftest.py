@@ -9,6 +9,7 @@ from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
 from harness.workbench import Workbench, workbench
+from tests.boot.sealed import Sealed
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -50,3 +51,9 @@ def functional_image() -> Image:
     from harness import images
 
     return images.build("functional")
+
+
+@pytest.fixture(scope="session")
+def sealed(qemu_build: QemuBuild, kernel_build: KernelBuild, measured_image: Image) -> Sealed:
+    """The default kernel, QEMU and measured image."""
+    return Sealed(qemu_build, kernel_build, measured_image)

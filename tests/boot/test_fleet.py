@@ -11,63 +11,14 @@ import pytest
 
 from harness import fleet, images, systems
 from harness.errors import FleetError
-from harness.fleet import FleetPlan, FleetResult
-from harness.images import Image
-from harness.kbuild import KernelBuild
-from harness.machine import Machine, MachineSpec, Outcome
-from harness.qbuild import QemuBuild
 from harness.run import run
 from tests import fleet_twin
+from tests.boot.sealed import CONVERGED, Sealed, unit
 
 pytestmark = pytest.mark.boot
 
 GOLDEN_MODEL = "bd0420c26843ce60"
 """Checksum of the weights that liblinear 2.50.0 found on the unit profile's rows, recorded once (gcc 12, x86-64)."""
-
-
-class Sealed:
-    """Runs plans, each on a machine of its own."""
-
-    def __init__(self, qemu: QemuBuild, kernel: KernelBuild, image: Image) -> None:
-        self.qemu, self.kernel, self.image = qemu, kernel, image
-
-    def raw(self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[str, ...] = ()) -> bytes:
-        """What the guest program wrote."""
-        work.mkdir()
-        (work / "plan.txt").write_text(plan.render())
-        files = {"opt/paraksm/plan": work / "plan.txt"}
-        if dataset:
-            files["opt/paraksm/dataset"] = dataset
-        memory = 128 + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
-        spec = MachineSpec(
-            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, devices=devices
-        )
-        with Machine(spec, work) as machine:
-            machine.start()
-            outcome = machine.wait(300)
-        assert outcome is Outcome.CLEAN, (work / "console.log").read_text(errors="replace")[-3000:]
-        return (work / "results.bin").read_bytes()
-
-    def __call__(self, plan: FleetPlan, work: Path, dataset: Path | None = None) -> FleetResult:
-        """A checked result."""
-        result = fleet.parse(self.raw(plan, work, dataset))
-        fleet.check(plan, result)
-        return result
-
-
-@pytest.fixture(scope="session")
-def sealed(qemu_build: QemuBuild, kernel_build: KernelBuild, measured_image: Image) -> Sealed:
-    """The default kernel, QEMU and measured image."""
-    return Sealed(qemu_build, kernel_build, measured_image)
-
-
-def _unit(**change: Any) -> FleetPlan:
-    return fleet.plan_from(fleet.profile("unit").model_dump() | change)
-
-
-CONVERGED: dict[str, Any] = {
-    "workload": "none", "converge_passes": 4, "prescan_passes": 0, "vms": 9, "shared_group": 4, "pages_zero": 30,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -80,7 +31,7 @@ CONVERGED: dict[str, Any] = {
     ],
 )
 def test_ksmd_reaches_the_oracle_exactly(sealed: Sealed, tmp_path: Path, change: dict[str, Any], chains: int) -> None:
-    plan = _unit(**CONVERGED, **change)
+    plan = unit(**CONVERGED, **change)
     oracle = fleet.expect(plan)
     result = sealed(plan, tmp_path / "run")  # its check demands equality
     last = result.samples[-1]
@@ -97,10 +48,10 @@ def test_ksmd_reaches_the_oracle_exactly(sealed: Sealed, tmp_path: Path, change:
 
 def test_two_runs_are_byte_identical_and_ksm_changes_no_model(sealed: Sealed, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda name: sealed.raw(_unit(), tmp_path / name), ("first", "second"))
+        first, second = pool.map(lambda name: sealed.raw(unit(), tmp_path / name), ("first", "second"))
     assert first == second
-    ksm, without = fleet.parse(first), sealed(_unit(system="no-ksm"), tmp_path / "without")
-    fleet.check(_unit(), ksm)
+    ksm, without = fleet.parse(first), sealed(unit(system="no-ksm"), tmp_path / "without")
+    fleet.check(unit(), ksm)
     assert ksm.model == without.model == GOLDEN_MODEL
     assert ksm.application_ns and without.application_ns
     assert ksm.application_ns > without.application_ns
@@ -108,7 +59,7 @@ def test_two_runs_are_byte_identical_and_ksm_changes_no_model(sealed: Sealed, tm
 
 
 def test_every_vm_is_sampled_with_the_machine(sealed: Sealed, tmp_path: Path) -> None:
-    plan = _unit()
+    plan = unit()
     result = sealed(plan, tmp_path / "run")
     rounds = len(result.vm_samples) // plan.vms
     assert rounds >= 2 + plan.window_ms // plan.vm_sample_ms - 1
@@ -123,7 +74,7 @@ def test_every_vm_is_sampled_with_the_machine(sealed: Sealed, tmp_path: Path) ->
 
 
 def test_a_fleet_that_rests_leaves_the_processor_idle(sealed: Sealed, tmp_path: Path) -> None:
-    result = sealed(_unit(system="no-ksm", workload="none", pages_volatile=0, window_ms=400), tmp_path / "run")
+    result = sealed(unit(system="no-ksm", workload="none", pages_volatile=0, window_ms=400), tmp_path / "run")
     assert 0.9 < result.idle_share <= 1.0
 
 
@@ -131,7 +82,7 @@ def test_ksmd_runs_in_the_class_and_with_the_priority_of_the_plan(sealed: Sealed
     """The kernel's answer is compared with the plan by the check; what it means for VM 1 is compared here."""
     changes: dict[str, dict[str, int]] = {"fifo": {"ksmd_rt_priority": 50}, "meek": {"ksmd_nice": 19}}
     with ThreadPoolExecutor(2) as pool:
-        runs = pool.map(lambda name: sealed(_unit(**changes[name]), tmp_path / name), changes)
+        runs = pool.map(lambda name: sealed(unit(**changes[name]), tmp_path / name), changes)
         fifo, meek = runs
     assert (fifo.fact("ksmd_policy"), fifo.fact("ksmd_rt_priority")) == (1, 50)
     assert (meek.fact("ksmd_policy"), meek.fact("ksmd_nice")) == (0, 19)
@@ -142,7 +93,7 @@ def test_ksmd_runs_in_the_class_and_with_the_priority_of_the_plan(sealed: Sealed
 
 def test_files_of_sysfs_are_written_in_order_and_read_back(sealed: Sealed, tmp_path: Path) -> None:
     knob = "/sys/kernel/mm/ksm/stable_node_chains_prune_millisecs"
-    plan = _unit(
+    plan = unit(
         **CONVERGED, sysfs=((knob, "77"), ("/proc/sys/kernel/randomize_va_space", "1"), ("/proc/self/clear_refs", "1"))
     )
     result = sealed(plan, tmp_path / "run")
@@ -159,7 +110,7 @@ def test_the_runner_sets_up_the_queue_of_an_accelerator_in_the_sealed_guest(seal
     assert queue[-1] == ("/sys/bus/dsa/drivers/ksm/bind", "wq0.0")
     queue[-1] = ("/sys/bus/dsa/drivers/dmaengine/bind", "wq0.0")
     queue.append(("/sys/kernel/mm/ksm/stable_node_chains_prune_millisecs", "77"))
-    plan = _unit(**CONVERGED, sysfs=tuple(queue))
+    plan = unit(**CONVERGED, sysfs=tuple(queue))
     result = fleet.parse(sealed.raw(plan, tmp_path / "run", devices=systems.machine_devices(system)))
     fleet.check(plan, result)
     shown = dict(result.settings)
@@ -170,9 +121,9 @@ def test_the_runner_sets_up_the_queue_of_an_accelerator_in_the_sealed_guest(seal
 
 def test_a_kernel_that_lacks_a_mode_says_which_file(sealed: Sealed, tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="no fleet result"):
-        sealed(_unit(system="dsa-ksm"), tmp_path / "run")
+        sealed(unit(system="dsa-ksm"), tmp_path / "run")
     said = (tmp_path / "run" / "console.log").read_text()
-    first = fleet.plan_from({**_unit().model_dump(), "system": "dsa-ksm"}).settings[0][0]
+    first = fleet.plan_from({**unit().model_dump(), "system": "dsa-ksm"}).settings[0][0]
     assert f"fleet: cannot write 0 to {first}: No such file or directory" in said
 
 
@@ -183,7 +134,7 @@ def test_sampling_costs_little(sealed: Sealed, tmp_path: Path) -> None:
     plan |= {"vms": 40, "dataset_rows": 1000, "vm_sample_ms": fleet.profile("laptop").vm_sample_ms, "repeats": 40}
     periods = {"often": plan, "rarely": {**plan, "sample_ms": 10_000, "vm_sample_ms": 10_000}}
     with ThreadPoolExecutor(2) as pool:
-        often, rarely = pool.map(lambda name: sealed(_unit(**periods[name]), tmp_path / name), periods)
+        often, rarely = pool.map(lambda name: sealed(unit(**periods[name]), tmp_path / name), periods)
     assert often.application_ns and rarely.application_ns
     assert len(often.vm_samples) >= 4 * 40, "rows of VMs were taken while it trained"
     cost = often.application_ns / rarely.application_ns - 1
@@ -196,13 +147,13 @@ def test_a_file_of_the_same_rows_gives_the_same_model(sealed: Sealed, tmp_path: 
     rows = (fleet_twin.susy_row(1, i) for i in range(500))
     data.write_text("".join(f"{label:.18e},{','.join(f'{x:.18e}' for x in row)}\n" for label, row in rows))
     where = "/sys/firmware/qemu_fw_cfg/by_name/opt/paraksm/dataset/raw"
-    result = sealed(_unit(dataset=where), tmp_path / "run", data)
+    result = sealed(unit(dataset=where), tmp_path / "run", data)
     assert result.model == GOLDEN_MODEL
 
 
 def test_the_program_dumps_what_the_account_says(tmp_path: Path) -> None:
     program = images.program("fleet")
-    plan = _unit(vms=3, dataset_rows=30)
+    plan = unit(vms=3, dataset_rows=30)
     (tmp_path / "plan.txt").write_text(plan.render())
     for vm in range(plan.vms):
         run(["sh", "-c", f'"$0" dump plan.txt {vm} > pages', program], cwd=tmp_path)
@@ -214,7 +165,7 @@ def test_the_program_dumps_what_the_account_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [("vms 4\n", ""), ("plan 2", "plan 9"), ("solver 12", "solver twelve")])
 def test_the_program_refuses_a_bad_plan_before_it_touches_ksm(tmp_path: Path, old: str, new: str) -> None:
-    (tmp_path / "plan.txt").write_text(_unit().render().replace(old, new))
+    (tmp_path / "plan.txt").write_text(unit().render().replace(old, new))
     done = run([images.program("fleet"), "run", tmp_path / "plan.txt"], check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "fleet: failed" in done.stderr

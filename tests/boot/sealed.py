@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet on a sealed machine of its own: the small plan that tests vary, and how it is run and judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import fleet
+from harness.fleet import FleetPlan, FleetResult
+from harness.images import Image
+from harness.kbuild import KernelBuild
+from harness.machine import Machine, MachineSpec, Outcome
+from harness.qbuild import QemuBuild
+
+CONVERGED: dict[str, Any] = {
+    "workload": "none", "converge_passes": 4, "prescan_passes": 0, "vms": 9, "shared_group": 4, "pages_zero": 30,
+}  # fmt: skip
+"""A change of the small plan: no workload, four passes, groups and a chain among few pages."""
+
+
+def unit(**change: Any) -> FleetPlan:
+    """The unit profile, changed."""
+    return fleet.plan_from(fleet.profile("unit").model_dump() | change)
+
+
+class Sealed:
+    """Runs plans, each on a machine of its own."""
+
+    def __init__(self, qemu: QemuBuild, kernel: KernelBuild, image: Image) -> None:
+        self.qemu, self.kernel, self.image = qemu, kernel, image
+
+    def raw(self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[str, ...] = ()) -> bytes:
+        """What the guest program wrote."""
+        work.mkdir()
+        (work / "plan.txt").write_text(plan.render())
+        files = {"opt/paraksm/plan": work / "plan.txt"}
+        if dataset:
+            files["opt/paraksm/dataset"] = dataset
+        memory = 128 + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
+        spec = MachineSpec(
+            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, devices=devices
+        )
+        with Machine(spec, work) as machine:
+            machine.start()
+            outcome = machine.wait(300)
+        assert outcome is Outcome.CLEAN, (work / "console.log").read_text(errors="replace")[-3000:]
+        return (work / "results.bin").read_bytes()
+
+    def __call__(
+        self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[str, ...] = ()
+    ) -> FleetResult:
+        """A checked result."""
+        result = fleet.parse(self.raw(plan, work, dataset, devices))
+        fleet.check(plan, result)
+        return result

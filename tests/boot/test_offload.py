@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""ksmd with an accelerator: whatever the mode, the batch or the device, memory ends as a scan one by one leaves it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness import fleet, systems
+from harness.fleet import FleetPlan, FleetResult
+from tests.boot.sealed import CONVERGED, Sealed, unit
+
+pytestmark = pytest.mark.boot
+
+KSM = "/sys/kernel/mm/ksm"
+DEBUG = "/sys/module/ksm_offload_debug/parameters"
+
+
+def _plan(
+    mode: str, *, debug: dict[str, int] | None = None, change: dict[str, object] | None = None, **knobs: int
+) -> FleetPlan:
+    """A fleet that is scanned to the end in one mode, by the processor or by the lying backend."""
+    lines = [(f"{DEBUG}/{name}", str(value)) for name, value in (debug or {}).items()]
+    if debug is not None:
+        lines.append((f"{DEBUG}/enable", "Y"))
+    lines += [(f"{KSM}/offload_{name}", str(value)) for name, value in knobs.items()]
+    lines.append((f"{KSM}/offload_mode", mode))
+    return unit(**{**CONVERGED, **(change or {})}, sysfs=tuple(lines), counters=("offload_errors", "offload_jobs"))
+
+
+def _passes(result: FleetResult) -> int:
+    """In which pass all was saved that ever was."""
+    last = result.samples[-1]["pages_sharing"]
+    return next(sample["full_scans"] for sample in result.samples if sample["pages_sharing"] == last)
+
+
+@pytest.fixture(scope="session")
+def passes_one_by_one(sealed: Sealed, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many passes ksmd takes without any of this."""
+    return _passes(sealed(unit(**CONVERGED), tmp_path_factory.mktemp("one-by-one") / "run"))
+
+
+@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+def test_every_system_reaches_the_oracle_on_the_emulated_device(
+    sealed: Sealed, tmp_path: Path, passes_one_by_one: int, system: str
+) -> None:
+    """The unmodified idxd driver, the queue driver of the series, the device: exactly what the contents allow."""
+    devices = systems.machine_devices(systems.find(system))
+    result = sealed(unit(**CONVERGED, system=system), tmp_path / "run", devices=devices)
+    last = result.samples[-1]
+    assert last["offload_jobs"] > 0
+    assert last["offload_checksums"] > 0
+    assert last["offload_errors"] == last["offload_timeouts"] == last["offload_fallbacks"] == 0
+    assert _passes(result) == passes_one_by_one
+
+
+@pytest.mark.parametrize("size", [2, 3, 16, 255, 256, 1024])
+def test_batches_of_any_size_reach_the_oracle(
+    sealed: Sealed, tmp_path: Path, passes_one_by_one: int, size: int
+) -> None:
+    plan = _plan("para_c", batch_size=size, prefix_bytes=0, change={"pages_to_scan": 4096})
+    assert _passes(sealed(plan, tmp_path / "run")) == passes_one_by_one
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, 6])
+def test_any_number_of_levels_reaches_the_oracle(
+    sealed: Sealed, tmp_path: Path, passes_one_by_one: int, levels: int
+) -> None:
+    plan = _plan("para_t", tree_levels=levels, prefix_bytes=0)
+    assert _passes(sealed(plan, tmp_path / "run")) == passes_one_by_one
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"max_page_sharing": 2}, id="two-mappings-a-page"),
+        pytest.param({"max_page_sharing": 4}, id="chains"),
+        pytest.param({"use_zero_pages": True}, id="kernel-zero-pages"),
+        pytest.param({"pages_to_scan": 7}, id="quanta-smaller-than-batches"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["para_c", "para_t"])
+def test_batches_under_every_setting(sealed: Sealed, tmp_path: Path, mode: str, change: dict[str, object]) -> None:
+    sealed(_plan(mode, change=change), tmp_path / "run")
+
+
+@pytest.mark.parametrize("mode", ["dsa", "para_c", "para_t"])
+def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed, tmp_path: Path, mode: str) -> None:
+    """Each VM reads its memory again, merged and unmerged, and a page that became another's ends the run."""
+    faults = {"lie": 10, "fail": 20, "refuse": 20, "hang": 2, "unmappable": 10, "delay_us": 2}
+    plan = _plan(mode, debug=faults, prefix_bytes=0, min_requests=1, timeout_ms=2)
+    result = fleet.parse(sealed.raw(plan, tmp_path / "run"))
+    oracle, last = fleet.expect(plan), result.samples[-1]
+    assert last["offload_errors"] > 0
+    # a lie about a checksum costs a page a pass, one about an order a place in a tree: some, not most
+    assert 0.9 * oracle.pages_sharing <= last["pages_sharing"] <= oracle.pages_sharing
+    assert last["pages_shared"] <= oracle.pages_shared
+
+
+def test_two_runs_with_the_device_are_byte_identical(sealed: Sealed, tmp_path: Path) -> None:
+    plan = unit(**CONVERGED, system="para-ksmc")
+    devices = systems.machine_devices(systems.find("para-ksmc"))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: sealed.raw(plan, tmp_path / name, devices=devices), ("first", "second"))
+    assert first == second
