@@ -194,8 +194,8 @@ static void make_delta_record(struct fuzzer *f, struct descriptor *d, uint8_t *s
 
 		if (offset >= words && (f->calm || !one_in(f, 20)))
 			break;
-		if (!f->calm && one_in(f, 200))
-			index = chance(f);
+		if (!f->calm && one_in(f, 100))
+			index = one_in(f, 2) ? below(f, offset + 1) : chance(f);
 		memcpy(at + i * 10, &index, 2);
 		memcpy(at + i * 10 + 2, &value, 8);
 		d->delta_size += 10;
