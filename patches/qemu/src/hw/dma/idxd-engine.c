@@ -288,8 +288,12 @@ static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
     }
     if (!(desc->flags & IDXD_FLAG_CRAV)) {
         if (failed) {
+            /* The flags that a record would call invalid */
+            uint32_t info = code == IDXD_ST_INVALID_FLAGS ?
+                            ldl_le_p(res->specific) : 0;
+
             idxd_swerr(s, res->status, t->wq, desc, batch_index,
-                       res->fault_addr, 0);
+                       res->fault_addr, info);
         }
         return s->running == t;
     }

@@ -1073,6 +1073,16 @@ static void test_software_error(void)
     wr64(d, SWERROR, 3);
     wr32(d, INTCAUSE, CAUSE_SWERROR);
 
+    /* which flags are wrong is told here, too */
+    bad = op(FILL, 0, DST, 8);
+    bad.flags_op = cpu_to_le32((uint32_t)FILL << 24 | 1u << 20);
+    submit(d, 0, bad);
+    step(d, 100000);
+    g_assert_cmphex(sw_error(d).code, ==, 0x11);
+    g_assert_cmphex(rd64(d, SWERROR) >> 7 & 1, ==, 1);
+    g_assert_cmphex(rd64(d, SWERROR + 8) >> 32, ==, 1u << 20);
+    wr64(d, SWERROR, 3);
+
     /* a record where there is no memory */
     bad = op(FILL, 0, DST, 8);
     bad.cr = cpu_to_le64(NOWHERE);
@@ -2249,6 +2259,11 @@ static void test_inject(void)
     g_assert((r.fault_addr >= SRC && r.fault_addr < SRC + PAGE) ||
              (r.fault_addr >= DST && r.fault_addr < DST + PAGE));
     g_assert_cmpint(r.completed, <, PAGE);
+
+    inject(d, "page-fault,nth=1");
+    r = execute(d, op(FILL, 0, DST2, PAGE));
+    g_assert_cmphex(r.status, ==, 0x83);
+    g_assert(r.fault_addr >= DST2 && r.fault_addr < DST2 + PAGE);
 
     inject(d, "wrong,nth=1");
     r = execute(d, op(COMPARE, SRC, DST, PAGE));
