@@ -105,10 +105,14 @@ def test_a_failing_fleet_says_why_and_the_knobs_come_back(server: Server, ksm: P
     assert knobs(ksm) == KNOBS
 
 
+MARK = str(300 + os.getpid())
+"""Seconds that a program of this test run sleeps: nobody else's sleeps as many."""
+
+
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """A program that does not end: sleep, static or not, in place of the fleet, given numbers as its words."""
-    monkeypatch.setattr(executors, "_RUN", executors._RUN.replace("run", "300").replace('"$1/plan"', "1"))
+    monkeypatch.setattr(executors, "_RUN", executors._RUN.replace("run", MARK).replace('"$1/plan"', "1"))
     return {"fleet": Path("/bin/sleep")}
 
 
@@ -148,14 +152,15 @@ def test_cancelling_ends_the_fleet_there(server: Server, ksm: Path, tmp_path: Pa
 
 
 def _sleepers() -> list[str]:
-    """Programs that run out of a scratch directory of ours."""
+    """Programs that run out of a scratch directory of this test run; others may test at the same time."""
     out = []
     for link in Path("/proc").glob("[0-9]*/exe"):
         try:
             target = str(link.readlink())
+            words = link.with_name("cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if target.startswith("/tmp/paraksm.") and target.endswith("/fleet"):
+        if target.startswith("/tmp/paraksm.") and target.endswith("/fleet") and MARK.encode() in words:
             out.append(target)
     return out
 
