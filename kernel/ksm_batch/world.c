@@ -285,6 +285,8 @@ static void world_get(void *context, struct ksm_batch_node **nodes, unsigned int
 
 		EXPECT(item->linked, "core at item %u, which is in no tree", item->id);
 		EXPECT(!nodes[i]->cookie && !nodes[i]->priv, "node of item %u is not fresh", item->id);
+		if (happens(world->chance, world->plan->fading) && !item->page->held)
+			item->stale = true;
 		if (item->stale) {
 			nodes[i]->state = KSM_NODE_STALE;
 		} else if (item->absent) {
@@ -769,6 +771,7 @@ static void stable(struct chance *chance, struct plan *plan)
 	plan->roots = 1;
 	plan->forked = 0;
 	plan->stale = draw(chance, 2) ? draw(chance, 1000) : 0;
+	plan->fading = draw(chance, 2) ? draw(chance, 100) : 0;
 	world = world_make(plan, chance);
 	n = plan->candidates;
 	per = 1 + draw(chance, n);
@@ -791,6 +794,8 @@ static void stable(struct chance *chance, struct plan *plan)
 		ksm_batch_search(b, &ops, world, &plan->params);
 		check_none_held(world);
 		check_structure(world, true);
+		for (const struct ksm_batch_node *group = b->groups; group; group = group->next)
+			EXPECT(group->slots.head && item_of(group->rb)->linked, "group without candidates or node");
 		for (u32 i = 0; i < b->nr; i++) {
 			const struct ksm_batch_slot *slot = &b->slots[i];
 			const struct item *item = slot->cand;
@@ -804,11 +809,18 @@ static void stable(struct chance *chance, struct plan *plan)
 				EXPECT(b->stats.restarts >= KSM_BATCH_RESTARTS, "failed without cause");
 				continue;
 			}
-			EXPECT(slot->state == (live ? KSM_SLOT_MATCH : KSM_SLOT_MISS), "candidate %u ends in state %u",
+			EXPECT(slot->state == (live ? KSM_SLOT_MATCH : KSM_SLOT_MISS) ||
+			       (plan->fading && slot->state == KSM_SLOT_MATCH), "candidate %u ends in state %u",
 			       i, slot->state);
-			EXPECT(!live || slot->end->rb == &live->rb, "candidate %u matches the wrong node", i);
-			survivors += !live;
-			if (!live && slot->end->link) {
+			if (slot->state == KSM_SLOT_MATCH) {
+				/* it may have faded since, but nobody has freed it */
+				EXPECT(item_of(slot->end->rb)->linked, "candidate %u matches what was pruned", i);
+				EXPECT(item_of(slot->end->rb)->page->value == item->page->value,
+				       "candidate %u matches the wrong node", i);
+				continue;
+			}
+			survivors++;
+			if (slot->end->link) {
 				EXPECT(!slot->end->pred || compare_items(world, item, item_of(slot->end->pred)) > 0,
 				       "pred is not smaller");
 				EXPECT(!slot->end->succ || compare_items(world, item, item_of(slot->end->succ)) < 0,
@@ -826,6 +838,7 @@ static void stable(struct chance *chance, struct plan *plan)
 		EXPECT(!i || item->id > taken, "survivors not in the order of the scan");
 		taken = item->id;
 	}
+	plan->fading = 0;
 	ksm_batch_search(next, &ops, world, &plan->params);
 	ksm_batch_insert(next, &ops, world);
 	EXPECT(next->stats.linked + next->stats.twins == survivors, "survivors lost");

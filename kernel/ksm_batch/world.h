@@ -61,6 +61,7 @@ struct plan {
 	u32 early_shift;	/* what the first cache line tells */
 	u32 max_sharing;
 	u32 absent, stale, unmergeable;	/* per mille */
+	u32 fading;		/* nodes that are found stale at any time, per mille of fetches */
 	u32 forked;		/* candidates that share a page with an earlier item, per mille */
 	u32 order;		/* of candidates: 0 random, 1 rising, 2 falling, 3 all alike */
 	/* what the backend and the owners of pages do, per mille of compares */

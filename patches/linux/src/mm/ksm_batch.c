@@ -693,11 +693,13 @@ static void search_rounds(struct ksm_batch *b)
  * Remove what was found stale; @again gets the candidates that came across it.
  * No cursor is alive, but the gaps found so far may have had one of these nodes
  * for a neighbour: they are forgotten, and their candidates keep the bare
- * knowledge that the tree has nothing equal.
+ * knowledge that the tree has nothing equal. Who matched one of these nodes
+ * while it still had a page starts anew as well.
  */
 static void search_prune(struct ksm_batch *b, struct ksm_batch_list *again)
 {
-	struct ksm_batch_node *node, *gap;
+	struct ksm_batch_node *node, *gap, **at;
+	u16 *matched;
 
 	gap = b->gaps;
 	if (gap) {
@@ -715,9 +717,29 @@ static void search_prune(struct ksm_batch *b, struct ksm_batch_list *again)
 
 	/* two that found the same node stale must not have it freed twice */
 	nodes_unite(b, &b->stale);
+	nodes_unite(b, &b->groups);
+	hash_reset(b, b->nr);
+	for (node = b->groups; node; node = node->next)
+		*hash_find(b, node->key) = node - b->pool + 1;
+
+	for (node = b->stale; node; node = node->next) {
+		slots_splice(again, &node->slots);
+		matched = hash_find(b, node->key);
+		if (*matched)
+			slots_splice(again, &b->pool[*matched - 1].slots);
+	}
+	at = &b->groups;
+	while ((node = *at)) {
+		if (node->slots.head) {
+			at = &node->next;
+		} else {
+			*at = node->next;
+			node_free(b, node);
+		}
+	}
+
 	while ((node = b->stale)) {
 		b->stale = node->next;
-		slots_splice(again, &node->slots);
 		if (!WARN_ON_ONCE(!b->ops->prune))
 			b->ops->prune(b->ctx, node->rb);
 		node_free(b, node);
