@@ -101,7 +101,8 @@ def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed
     assert last["offload_errors"] > 0
     # a lie about a checksum costs a page a pass, one about an order a place in a tree: some, not most
     assert 0.9 * oracle.pages_sharing <= last["pages_sharing"] <= oracle.pages_sharing
-    assert last["pages_shared"] <= oracle.pages_shared
+    # a search led astray may make a second KSM page of a content, never one of a content that had no like
+    assert last["pages_shared"] + last["pages_sharing"] <= oracle.pages_shared + oracle.pages_sharing
 
 
 def test_two_runs_with_the_device_are_byte_identical(sealed: Sealed, tmp_path: Path) -> None:
