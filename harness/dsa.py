@@ -354,8 +354,13 @@ class Write:
         assert number is not None
         return f"dsa{number[1]}"
 
+    @property
+    def path(self) -> str:
+        """The file's whole name."""
+        return f"{SYSFS}/{_BUS}/{self.file}"
+
     def __str__(self) -> str:
-        return f"echo {shlex.quote(self.value)} > {SYSFS}/{_BUS}/{self.file}"
+        return f"echo {shlex.quote(self.value)} > {self.path}"
 
 
 def release(device: Device) -> list[Write]:

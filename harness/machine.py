@@ -80,8 +80,6 @@ class MachineSpec:
     """Files handed to the guest; a name without a slash lands below ``opt/paraksm/``."""
     ssh_port: int | None = None
     """Port of 127.0.0.1 that is forwarded to the guest's ssh server (functional only)."""
-    devices: tuple[str, ...] = ()
-    """Further ``-device`` arguments, say ``idxd-dsa,id=dsa0``."""
     accel: str = "tcg"
     cpu: str = _CPU
     console: bool = False
@@ -164,8 +162,6 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         ]  # fmt: skip
     else:
         words += _functional_words(spec, channels)
-    for device in spec.devices:
-        words += ["-device", device]
     for number, options in enumerate(spec.dsa):
         listed = "".join(f",{name}={_quote(value)}" for name, value in options.items())
         words += ["-device", f"idxd-dsa,id=dsa{number}{listed}"]

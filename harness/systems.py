@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The systems that figures compare: what each needs, and how a kernel is put into it. All of it is data.
 
-``systems.toml`` maps a system to files of sysfs. Whether a kernel and a machine are capable of it is told by their
-patches (``provides`` in ``patches/*/series.toml``) or, for a host that runs already, by its own sysfs.
+``systems.toml`` maps a system to files of sysfs and to accelerators, which ``harness/dsa.py`` sets up. Whether a
+kernel and a machine are capable of it is told by their patches (``provides`` in ``patches/*/series.toml``) or, for a
+host that runs already, by its own sysfs.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness import dsa
 from harness.errors import UsageError
 
 FILE = Path(__file__).with_name("systems.toml")
@@ -42,10 +44,11 @@ class Capability(_Strict):
 
 
 class Device(_Strict):
-    """An accelerator of the machine."""
+    """A DSA of the machine, and how it is set up."""
 
-    qemu: str
-    sysfs: tuple[Write, ...]
+    options: dict[str, str] = Field(default_factory=dict)
+    """Of QEMU's ``idxd-dsa``."""
+    layout: dsa.Layout = dsa.Layout()
 
 
 class System(_Strict):
@@ -128,10 +131,9 @@ def lacking(system: System, capabilities: Collection[str]) -> str:
 def settings(system: System, more: Iterable[Write] = ()) -> tuple[Write, ...]:
     """The files that put a kernel into a system: devices, then knobs; ``more`` replaces a value or is added."""
     out = [
-        (path.format(n=number), value.format(n=number))
-        for name, count in system.devices.items()
-        for number in range(count)
-        for path, value in catalogue().device[name].sysfs
+        (write.path, write.value)
+        for number, device in enumerate(_devices(system))
+        for write in dsa.plan(dsa.emulated(number, device.options), device.layout)
     ]
     out += system.sysfs
     for path, value in more:
@@ -150,10 +152,10 @@ def knob_files(folder: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == folder))
 
 
-def machine_devices(system: System) -> tuple[str, ...]:
-    """The ``-device`` arguments of a machine that has what the system uses."""
-    return tuple(
-        catalogue().device[name].qemu.format(n=number)
-        for name, count in system.devices.items()
-        for number in range(count)
-    )
+def machine_devices(system: System) -> tuple[Mapping[str, str], ...]:
+    """The emulated DSAs of a machine that has what the system uses: each one's options, as a machine takes them."""
+    return tuple(device.options for device in _devices(system))
+
+
+def _devices(system: System) -> list[Device]:
+    return [catalogue().device[name] for name, count in system.devices.items() for _ in range(count)]

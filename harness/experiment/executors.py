@@ -60,7 +60,7 @@ class Sealed:
             memory_mib=cell.memory_mib,
             seed=cell.seed,
             fw_cfg={PLAN_FILE: work / "plan.txt"},
-            devices=cell.devices,
+            dsa=cell.devices,
         )
         with Machine(spec, work) as machine:
             machine.start()

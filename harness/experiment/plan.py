@@ -92,8 +92,8 @@ class Cell:
         return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}"
 
     @property
-    def devices(self) -> tuple[str, ...]:
-        """``-device`` arguments of the machine it runs in."""
+    def devices(self) -> tuple[Mapping[str, str], ...]:
+        """The emulated DSAs of the machine it runs in, by their options."""
         return tuple(self.machine.get("devices", ()))
 
     @property
@@ -198,7 +198,7 @@ def _cell(
     return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset)
 
 
-def machine_argv(memory_mib: int, seed: int, devices: tuple[str, ...] = ()) -> list[str]:
+def machine_argv(memory_mib: int, seed: int, devices: tuple[Mapping[str, str], ...] = ()) -> list[str]:
     """The sealed machine's command line with names in place of paths: what of it decides a result."""
     from types import SimpleNamespace
     from typing import cast
@@ -211,7 +211,7 @@ def machine_argv(memory_mib: int, seed: int, devices: tuple[str, ...] = ()) -> l
     )  # fmt: skip
     spec = machine.MachineSpec(
         cast("Any", parts), parts, parts, "measured", memory_mib,
-        seed=seed, fw_cfg={PLAN_FILE: Path("PLAN")}, devices=devices,
+        seed=seed, fw_cfg={PLAN_FILE: Path("PLAN")}, dsa=devices,
     )  # fmt: skip
     return machine.argv(spec, Path("RUN"), machine.Channels(monitor=3))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ class Sealed:
     def __init__(self, qemu: QemuBuild, kernel: KernelBuild, image: Image) -> None:
         self.qemu, self.kernel, self.image = qemu, kernel, image
 
-    def raw(self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[str, ...] = ()) -> bytes:
+    def raw(
+        self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[Mapping[str, str], ...] = ()
+    ) -> bytes:
         """What the guest program wrote."""
         work.mkdir()
         (work / "plan.txt").write_text(plan.render())
@@ -39,7 +42,7 @@ class Sealed:
             files["opt/paraksm/dataset"] = dataset
         memory = 128 + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
         spec = MachineSpec(
-            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, devices=devices
+            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, dsa=devices
         )
         with Machine(spec, work) as machine:
             machine.start()
@@ -48,7 +51,7 @@ class Sealed:
         return (work / "results.bin").read_bytes()
 
     def __call__(
-        self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[str, ...] = ()
+        self, plan: FleetPlan, work: Path, dataset: Path | None = None, devices: tuple[Mapping[str, str], ...] = ()
     ) -> FleetResult:
         """A checked result."""
         result = fleet.parse(self.raw(plan, work, dataset, devices))

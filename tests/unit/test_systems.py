@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import patchseries, systems
+from harness import dsa, patchseries, systems
 from harness.errors import UsageError
 
 MODE = "/sys/kernel/mm/ksm/offload_mode"
@@ -30,9 +30,25 @@ def test_what_patches_provide_are_words_of_the_catalogue() -> None:
 
 def test_several_devices_are_configured_one_after_the_other() -> None:
     two = systems.find("dsa-ksm").model_copy(update={"devices": {"dsa": 2}})
-    assert systems.machine_devices(two) == ("idxd-dsa,id=dsa0", "idxd-dsa,id=dsa1")
+    assert systems.machine_devices(two) == ({}, {})
     binds = [value for path, value in systems.settings(two) if path.endswith("/bind")]
     assert binds == ["dsa0", "wq0.0", "dsa1", "wq1.0"]
+
+
+def test_the_queue_of_a_system_is_the_papers_layout_for_ksm() -> None:
+    """What `harness dsa configure --driver ksm` writes, and not a copy of it."""
+    writes = dsa.plan(dsa.emulated(0, {}), dsa.Layout(driver="ksm"))
+    for name in ("dsa-ksm", "para-ksmc", "para-ksmt"):
+        assert systems.settings(systems.find(name))[: len(writes)] == tuple((each.path, each.value) for each in writes)
+
+
+def test_a_device_differs_from_the_papers_where_the_catalogue_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "systems.toml"
+    wished = 'options = { num-engines = "2" }\nlayout = { driver = "ksm", queues = [16] }'
+    file.write_text(systems.FILE.read_text().replace('layout = { driver = "ksm" }', wished))
+    device = systems.catalogue(file).device["dsa"]
+    assert device.options == {"num-engines": "2"}
+    assert device.layout == dsa.Layout(driver="ksm", queues=(16,))
 
 
 def test_a_plan_changes_a_knob_of_its_system_or_adds_one() -> None:
@@ -63,6 +79,8 @@ def test_a_mode_is_a_word_of_its_file(text: str, shown: bool) -> None:
         ('"ksm-dsa", "dsa-device"]', '"ksm-dsb"]', "no capability 'ksm-dsb'"),
         ("devices = { dsa = 1 }", "devices = { iax = 1 }", "no device 'iax'"),
         ('label = "STYX"', 'label = "STYX"\ncolour = "red"', "colour"),
+        ('driver = "ksm" }', 'drives = "ksm" }', "drives"),
+        ('driver = "ksm" }', 'queues = "64" }', "queues"),
         ("ksmd = false", "ksmd = ", "not TOML"),
     ],
 )
