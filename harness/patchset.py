@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ class Checked:
     """The series against one kernel.
 
     ``result`` is ``applies``, ``fails`` or ``not obtainable``; ``detail`` says where, why or from what.
-    ``offsets`` names hunks that were found, exactly, at another line than the series says.
+    ``offsets`` names hunks that were found, exactly, at another line than the series says. They are a mistake where
+    ``exact`` is set: the line numbers of a series are those of the release that is pinned first.
     """
 
     topic: str
@@ -28,6 +30,12 @@ class Checked:
     detail: str
     tree_id: str = ""
     offsets: tuple[str, ...] = ()
+    exact: bool = False
+
+    @property
+    def shifted(self) -> bool:
+        """Whether line numbers are not those of the release they should be of."""
+        return self.exact and bool(self.offsets)
 
 
 def check(series: Series, *, fetch: bool = True, own: Sequence[str] = ()) -> list[Checked]:
@@ -40,7 +48,10 @@ def check(series: Series, *, fetch: bool = True, own: Sequence[str] = ()) -> lis
     """
     kind = _kind(series)
     found: list[Checked] = []
+    known: set[str] = set()
     for pin, cached in sources.obtainable(kind):
+        exact = pin.series not in known
+        known.add(pin.series)
         tree = cached
         if tree is None and fetch:
             try:
@@ -51,7 +62,7 @@ def check(series: Series, *, fetch: bool = True, own: Sequence[str] = ()) -> lis
         if tree is None:
             found.append(Checked(series.topic, pin.version, "not obtainable", "not in the cache"))
         else:
-            found.append(_try(series, tree))
+            found.append(dataclasses.replace(_try(series, tree), exact=exact))
     found += [_try(series, sources.obtain(kind, source=source)) for source in own]
     return found
 

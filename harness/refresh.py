@@ -419,11 +419,15 @@ def _locate_patch(series: Series, patch: Patch, tree: SourceTree, parent: str) -
 
 
 def _relocate_all(series: Series, tree: SourceTree) -> list[str]:
-    """Store exact numbers for every kernel whose tree is here; say which kernels need the author."""
+    """Store exact numbers for every kernel whose tree is here; say which kernels need the author.
+
+    Committed numbers are those of the release that is pinned first, whichever of its series was edited.
+    """
     by_hand: list[str] = []
-    trees = {found.series: found for _, found in sources.obtainable(tree.kind) if found}
+    pinned = [found for _, found in sources.obtainable(tree.kind) if found]
+    trees = {found.series: found for found in (tree, *reversed(pinned))}
     for kernel in series.kernels:
-        other = tree if kernel == tree.series else trees.get(kernel)
+        other = trees.get(kernel)
         if other is None:
             by_hand.append(f"{kernel}: no tree here; its line numbers are estimates until `patch refresh --lines`")
             continue

@@ -150,8 +150,9 @@ def check(
 ) -> None:
     """Prove that the committed renderings are what the generator makes, and that they apply everywhere.
 
-    Exit status 5 if a rendering is stale or a patch fails; a kernel that cannot be had here is listed and
-    is no failure, unless none can be had.
+    Exit status 5 if a rendering is stale, if a patch fails, or if a hunk is at another line than its number says in
+    the release that is pinned first for its kernel. A kernel that cannot be had here is listed and is no failure,
+    unless none can be had.
 
     Example: harness patch check --source ~/linux@v6.2
     """
@@ -181,6 +182,11 @@ def check(
         raise PatchError(
             f"the series fails on {', '.join(f'{row.topic} {row.kernel}' for row in failed)}",
             hint="compare the context printed above; docs/patches.md says how a template is updated",
+        )
+    if moved := [row for row in rows if row.shifted]:
+        raise PatchError(
+            f"line numbers are not those of {', '.join(f'{row.topic} {row.kernel}' for row in moved)}",
+            hint=f"harness patch refresh --lines --topic {moved[0].topic} --kernel {moved[0].kernel}",
         )
     if not any(row.result == "applies" for row in rows):
         raise PatchError("no tree could be had to apply the series to", hint="give one with --source")

@@ -319,6 +319,38 @@ def test_check_tells_applying_failing_and_shifted(series: Series, tree: SourceTr
     assert {row.result for row in rows[:-3]} == {"not obtainable"}
 
 
+def test_check_wants_the_very_lines_of_the_release_that_is_pinned_first(
+    series: Series, tree: SourceTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(tmp_path / "k61", moved)
+    (moved / "mm" / "ksm.c").write_text("int extra;\n" + (moved / "mm" / "ksm.c").read_text())
+    older = sources.obtain("linux", source=str(moved))
+    first, second = (sources.Pin("linux", name, "6.1", "tarball") for name in ("6.1.9", "6.1"))
+    monkeypatch.setattr(sources, "obtainable", lambda kind: [(first, tree), (second, older)])
+    rows = patchset.check(series, fetch=False)
+    assert [(row.exact, bool(row.offsets), row.shifted) for row in rows] == [(True, False, False), (False, True, False)]
+    monkeypatch.setattr(sources, "obtainable", lambda kind: [(first, older), (second, tree)])
+    assert [row.shifted for row in patchset.check(series, fetch=False)] == [True, False]
+
+
+def test_a_refresh_writes_the_lines_of_the_release_that_is_pinned_first(
+    series: Series, tree: SourceTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though an older one is in the cache, or was edited."""
+    moved = tmp_path / "moved"
+    shutil.copytree(tmp_path / "k61", moved)
+    (moved / "mm" / "ksm.c").write_text("int extra;\n" * 7 + (moved / "mm" / "ksm.c").read_text())
+    older = sources.obtain("linux", source=str(moved))
+    pins = [sources.Pin("linux", name, "6.1", "tarball") for name in ("6.1.9", "6.1")]
+    monkeypatch.setattr(sources, "obtainable", lambda kind: list(zip(pins, (tree, older), strict=True)))
+    patches.apply(older, series)
+    _edit(older, "int slub;\n" * 30, "int slab;\n" * 30, "mm/slub.c")
+    refresh.refresh(series, older)
+    assert patches.commit_series(tree, _again(series))[1] == []
+    assert patches.commit_series(older, _again(series))[1] != []
+
+
 def test_export_is_numbered_with_a_cover_and_never_overwrites(series: Series, tmp_path: Path) -> None:
     files = patchset.export(series, "6.1", tmp_path / "out")
     assert [file.name for file in files] == ["0000-cover-letter.patch", "0001-count.patch", "0002-show.patch"]
