@@ -28,6 +28,7 @@ BASE = "base"
 """Stands for the released tree where a patch is asked for; git's tag of it has the same name."""
 
 _HUNK = re.compile(r"^@@ (\w+) @@(.*)$")
+_WORD = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -99,21 +100,46 @@ class Series:
         """What a kernel series can with the whole of this series."""
         return frozenset(name for patch in self.for_kernel(kernel) for name in patch.provides)
 
+    def find(self, name: str) -> Patch:
+        """The patch of a name: its id, a capability that it provides, or words of either that no other has as well.
+
+        Case and what stands between words do not matter: ``para_c`` finds what provides ``ksm-para-c``. Where several
+        patches have the words, it is the one whose name has the fewest others.
+
+        Raises:
+            UsageError: there is no such patch, or there are several.
+        """
+        wanted = set(_WORD.findall(name.lower()))
+        others: dict[str, int] = {}
+        for patch in self.patches:
+            names = [set(_WORD.findall(each)) for each in (patch.id, *patch.provides)]
+            if counts := [len(words - wanted) for words in names if wanted and wanted <= words]:
+                others[patch.id] = min(counts)
+        best = [patch for patch in self.patches if others and others.get(patch.id) == min(others.values())]
+        if len(best) == 1:
+            return best[0]
+        if best:
+            raise UsageError(
+                f"{name!r} can be {' or '.join(patch.id for patch in best)} of the {self.topic} series",
+                hint="write one of them",
+            )
+        raise UsageError(
+            f"the {self.topic} series has no patch {name!r}",
+            hint=f"one of: {', '.join([BASE, *(_introduced(patch) for patch in self.patches)])}",
+        )
+
     def prefix(self, upto: str | None) -> Series:
         """The series up to a patch, that one included; all of it for None, nothing for ``base``.
 
         Raises:
-            UsageError: there is no such patch.
+            UsageError: there is no such patch; see :meth:`find`.
         """
         if upto is None:
             return self
-        ids = [patch.id for patch in self.patches]
-        if upto != BASE and upto not in ids:
-            raise UsageError(
-                f"the {self.topic} series has no patch {upto!r}", hint=f"one of: {', '.join([BASE, *ids])}"
-            )
-        chosen = self.patches[: ids.index(upto) + 1] if upto != BASE else ()
-        return dataclasses.replace(self, patches=chosen, upto=upto)
+        if upto == BASE:
+            return dataclasses.replace(self, patches=(), upto=BASE)
+        last = self.find(upto)
+        return dataclasses.replace(self, patches=self.patches[: self.patches.index(last) + 1], upto=last.id)
 
     def before(self, patch_id: str) -> Series:
         """The series without a patch and all that follow it.
@@ -123,6 +149,11 @@ class Series:
         """
         ids = [BASE, *(patch.id for patch in self.prefix(patch_id).patches)]
         return self.prefix(ids[-2])
+
+
+def _introduced(patch: Patch) -> str:
+    """A patch's id with what else it is known by."""
+    return f"{patch.id} ({', '.join(patch.provides)})" if patch.provides else patch.id
 
 
 def load(topic: str, root: Path | None = None) -> Series:

@@ -138,9 +138,9 @@ def _chain(series: Series, tree: SourceTree, commit: str, patch_id: str | None) 
         raise UsageError(f"the {series.topic} series has no patch yet", hint="add one to series.toml first")
     commits = git(tree.path, "rev-list", "--reverse", f"base..{commit}").split()
     ids = [patch.id for patch in chosen]
-    name = patch_id or ids[-1]
+    name = series.find(patch_id).id if patch_id else ids[-1]
     if name not in ids:
-        raise UsageError(f"the {series.topic} series has no patch {name!r}", hint=f"one of: {' '.join(ids)}")
+        raise UsageError(f"{name} is not for {tree.series}", hint=f"one of: {', '.join(ids)}")
     place = ids.index(name)
     return chosen[place], ["base", *commits][place], commits[place]
 

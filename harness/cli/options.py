@@ -16,7 +16,11 @@ Source = Annotated[
 ]
 Upto = Annotated[
     str | None,
-    typer.Option("--upto", metavar="PATCH", help="Only the series up to this patch; `base`: nothing of it."),
+    typer.Option(
+        "--upto",
+        metavar="PATCH",
+        help="Only the series up to this patch, by its name or what it provides (para_c); `base`: nothing of it.",
+    ),
 ]
 KernelProfile = Annotated[str, typer.Option("--profile", help="Kernel profile of kernel/profiles.toml.")]
 Jobs = Annotated[

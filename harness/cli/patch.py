@@ -25,7 +25,7 @@ Topic = Annotated[str, typer.Option(metavar="[linux|qemu]", help="Which series."
 
 @app.command("list")
 def list_(topic: Topic = "", json: Json = False) -> None:
-    """Show the patches of each series in order: for which kernels, under which symbols, touching what.
+    """Show the patches of each series in order: for which kernels, under which symbols, providing and touching what.
 
     Example: harness patch list --topic linux
     """
@@ -44,13 +44,15 @@ def list_(topic: Topic = "", json: Json = False) -> None:
                     "subject": patch.subject,
                     "kernels": kernels,
                     "kconfig": list(patch.kconfig),
+                    "provides": list(patch.provides),
                     "files": {name: [added, removed] for name, added, removed in files},
                 }
             )
             if not json:
                 symbols = " ".join(f"CONFIG_{name}" for name in patch.kconfig) or "none"
                 typer.echo(f"{series.topic} {number:04d} {patch.id}: {patch.subject}")
-                typer.echo(f"    kernels {' '.join(kernels)}   symbols {symbols}")
+                provides = f"   provides {' '.join(patch.provides)}" if patch.provides else ""
+                typer.echo(f"    kernels {' '.join(kernels)}   symbols {symbols}{provides}")
                 for name, added, removed in files:
                     typer.echo(f"    +{added:<4} -{removed:<4} {name}")
         if not json and not series.patches:
@@ -77,18 +79,18 @@ def generate(
 
     Example: harness patch generate
 
-    Example: harness patch generate --kernel 6.2 --upto ksm-counters --out mails
+    Example: harness patch generate --kernel 6.2 --upto para_c --out mails
     """
     from harness import patchseries
     from harness.errors import UsageError
 
     if out is not None or upto is not None or kernel is not None:
         (series,) = _series(topic or "linux")
-        part = series.prefix(upto)
-        where = series.root / str(kernel) if upto is None and out is None else out or Path(f"{kernel}-upto-{upto}")
         if kernel is None:
             raise UsageError("a part is rendered for one kernel", hint=f"--kernel {' or '.join(series.kernels)}")
+        part = series.prefix(upto)
         part.for_kernel(kernel)
+        where = out or (series.root / kernel if upto is None else Path(f"{kernel}-upto-{part.upto}"))
         if where != series.root / kernel and any(where.glob("*.patch")):
             raise UsageError(f"{where} holds patches already", hint="name a new directory with --out")
         for file in patchseries.write(part, kernel, where):

@@ -563,6 +563,63 @@ def test_a_prefix_ends_where_it_is_told(series: Series) -> None:
     assert caught.value.hint == "one of: base, count, show"
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("ksm-para", "ksm-para"),
+        ("para_c", "ksm-para"),
+        ("PARA-T", "ksm-para"),
+        ("para", "ksm-para"),
+        ("dsa", "idxd-ksm"),
+        ("idxd", "idxd-ksm"),
+        ("batch core", "ksm-batch-core"),
+        ("kunit", "ksm-batch-kunit"),
+        ("counters", "ksm-counters"),
+        ("offload", "ksm-offload"),
+        ("debug", "ksm-offload-debug"),
+        ("docs", "ksm-offload-docs"),
+    ],
+)
+def test_a_patch_goes_by_what_one_would_call_it(said: str, meant: str) -> None:
+    series = patchseries.load("linux")
+    assert series.find(said).id == meant
+    part = series.prefix(said)
+    assert (part.upto, part.patches[-1].id) == (meant, meant)
+
+
+@pytest.mark.parametrize("said", ["batch", "ksm", "", "-"])
+def test_a_name_that_can_be_several_patches_is_refused(said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        patchseries.load("linux").find(said)
+    named = caught.value.message + str(caught.value.hint)
+    assert "ksm-batch-core" in named
+    assert "ksm-batch-kunit" in named or said == "ksm"
+
+
+def test_what_is_no_patch_shows_those_there_are_and_what_they_provide() -> None:
+    with pytest.raises(UsageError, match="no patch 'smartnic'") as caught:
+        patchseries.load("linux").find("smartnic")
+    assert "ksm-para (ksm-para-c, ksm-para-t)" in str(caught.value.hint)
+
+
+def test_every_patch_of_every_series_is_found_by_its_name() -> None:
+    for topic in patchseries.TOPICS.values():
+        series = patchseries.load(topic)
+        for patch in series.patches:
+            assert series.find(patch.id) == patch
+            for name in patch.provides:
+                assert series.find(name) == patch
+
+
+def test_a_kernel_up_to_a_mode_has_what_its_system_needs() -> None:
+    """DSA-ksm needs the queue driver, too, so only that provides it."""
+    for kernel in ("6.1", "6.2"):
+        part = patchseries.load("linux").prefix("dsa")
+        assert {"drivers/dma/idxd/ksm.c", "mm/ksm_offload.c"} <= {
+            name for patch in part.for_kernel(kernel) for name in patch.files
+        }
+
+
 def test_parts_go_to_a_second_tree_and_the_users_keeps_what_it_has(series: Series, tree: SourceTree) -> None:
     whole = patches.apply(tree, series)
     _edit(tree, "int slub;\n" * 30, "int edited;\n", "mm/slub.c")
@@ -614,6 +671,8 @@ def test_the_command_renders_a_part_for_one_kernel(tmp_path: Path, monkeypatch: 
     assert [name[5:-6] for name in written] == names
     again = CliRunner().invoke(app, ["generate", "--kernel", "6.2", "--upto", "ksm-counters"])
     assert isinstance(again.exception, UsageError)
+    assert CliRunner().invoke(app, ["generate", "--kernel", "6.1", "--upto", "para_c"]).exit_code == 0
+    assert (tmp_path / "6.1-upto-ksm-para" / "0007-ksm-para.patch").exists()
     for words in (
         ["--upto", "ksm-counters"],
         ["--kernel", "5.4", "--upto", "base"],
