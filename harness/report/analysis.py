@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from harness.experiment.spec import Spec, Workload, inequality, workloads
 from harness.experiment.store import RunRecord
@@ -51,36 +51,63 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One system under one workload."""
+class Compared:
+    """One system under one workload, compared with the baseline under the same."""
 
     system: System
     workload: Workload
     status: Status
     reason: str = ""
-    degradation: Estimate | None = None
+    ratio: Estimate | None = None
+    """What is compared, over the baseline's."""
+    saved_mib: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Bar(Compared):
+    """Compared is the execution time of VM 1."""
+
     utilisation: Estimate | None = None
     """ksmd's share of the co-run, 0..1."""
     bound: float | None = None
     """Least degradation that this utilisation explains, 1/(1-u)."""
     seconds: Estimate | None = None
     """Execution time of VM 1 in (virtual) seconds."""
-    saved_mib: Estimate | None = None
 
 
 @dataclass(frozen=True)
-class Degradation:
-    """Figure 12 and its share of Table 2."""
+class Mark(Compared):
+    """Compared is what is saved for ksmd's time."""
+
+    bytes_per_us: Estimate | None = None
+    """Bytes saved for a microsecond of ksmd; where an instruction is a cycle is a nanosecond, for 1000 cycles."""
+    ksmd_seconds: Estimate | None = None
+
+
+Item = TypeVar("Item", bound=Compared, covariant=True)
+
+
+@dataclass(frozen=True)
+class Comparison(Generic[Item]):
+    """Every system under every workload, and the means over these."""
 
     selection: Selection
-    bars: tuple[Bar, ...]
-    geomeans: Mapping[str, Estimate | None] = field(default_factory=dict)
+    items: tuple[Item, ...]
+    geomeans: Mapping[str, Estimate | None]
     """By system; None unless every workload has a number."""
-    stamps: tuple[str, ...] = ()
+    stamps: tuple[str, ...]
 
-    def bar(self, system: str, workload: str) -> Bar:
-        """The bar of a system under a workload."""
-        return next(bar for bar in self.bars if (bar.system.id, bar.workload.id) == (system, workload))
+    def at(self, system: str, workload: str) -> Item:
+        """That of a system under a workload."""
+        return next(item for item in self.items if (item.system.id, item.workload.id) == (system, workload))
+
+
+class Degradation(Comparison[Bar]):
+    """Figure 12 and its share of Table 2."""
+
+
+class Efficiency(Comparison[Mark]):
+    """Figure 14."""
 
 
 @dataclass(frozen=True)
@@ -108,106 +135,93 @@ class Saving:
     stamps: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What one system saves for ksmd's time under one workload."""
-
-    system: System
-    workload: Workload
-    status: Status
-    reason: str = ""
-    ratio: Estimate | None = None
-    """Efficiency over the baseline's."""
-    bytes_per_us: Estimate | None = None
-    """Bytes saved for a microsecond of ksmd; where an instruction is a cycle is a nanosecond, for 1000 cycles."""
-    saved_mib: Estimate | None = None
-    ksmd_seconds: Estimate | None = None
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Figure 14."""
-
-    selection: Selection
-    marks: tuple[Mark, ...]
-    geomeans: Mapping[str, Estimate | None] = field(default_factory=dict)
-    """By system; None unless every workload has a number."""
-    stamps: tuple[str, ...] = ()
-
-    def mark(self, system: str, workload: str) -> Mark:
-        """That of a system under a workload."""
-        return next(mark for mark in self.marks if (mark.system.id, mark.workload.id) == (system, workload))
-
-
 def degradation(selection: Selection) -> Degradation:
     """Compute Figure 12: D = T_system / T_baseline of VM 1, paired by seed."""
-    spec = selection.spec
-    bars = tuple(
-        _bar(selection, systems()[system], workloads()[workload])
-        for workload in spec.axes.workload
-        for system in spec.axes.system
+    return Degradation(selection, *_compared(selection, _bar))
+
+
+def efficiency(selection: Selection) -> Efficiency:
+    """Compute Figure 14: what is saved from the start to the planned end of the window, over ksmd's time in it."""
+    return Efficiency(selection, *_compared(selection, _mark))
+
+
+def _compared(
+    selection: Selection, compare: Callable[[Selection, System, Workload], Item]
+) -> tuple[tuple[Item, ...], Mapping[str, Estimate | None], tuple[str, ...]]:
+    """Every system under every workload, the systems' means over all workloads of the spec, and the stamps."""
+    axes = selection.spec.axes
+    items = tuple(
+        compare(selection, systems()[system], workloads()[workload])
+        for workload in axes.workload
+        for system in axes.system
     )
-    result = Degradation(selection, bars)
-    means = {system: _overall(result, system) for system in spec.axes.system if system != spec.baseline}
-    return Degradation(selection, bars, means, stamps(selection))
-
-
-def _overall(result: Degradation, system: str) -> Estimate | None:
-    """Geometric mean over all workloads of the spec; there is none while one of them has no number."""
-    workloads = result.selection.spec.axes.workload
-    return _geomean([result.bar(system, name).degradation for name in workloads], result.selection.seeds)
+    means = {
+        system: _geomean([item.ratio for item in items if item.system.id == system], selection.seeds)
+        for system in axes.system
+        if system != selection.spec.baseline
+    }
+    return items, means, stamps(selection)
 
 
 def _geomean(parts: list[Estimate | None], seeds: int) -> Estimate | None:
+    """There is none while one of the parts has no number."""
     if any(part is None for part in parts):
         return None
     return Estimate(statistics.geomean([part.value for part in parts if part is not None]), None, None, seeds)
 
 
-def _status(records: list[RunRecord | None]) -> tuple[Status, str]:
-    if not records or any(record is None for record in records):
-        absent = sum(record is None for record in records)
-        return "missing", f"{absent} of {len(records)} seeds not run" if len(records) > 1 else "not run"
-    for record in records:
-        if record is not None and record.outcome != "ok":
-            return "failed", record.reason
-    return "result", ""
+def _standing(selection: Selection, system: System, workload: Workload) -> tuple[list[RunRecord], Status, str]:
+    """The records of all seeds if each has a result; if not, the status to show in their place, and why."""
+    if absent := selection.reason(system.id, workload.id):
+        return [], "not built yet", absent
+    records = selection.of(system.id, workload.id)
+    there = [record for record in records if record is not None]
+    if not there or len(there) < len(records):
+        return (
+            [],
+            "missing",
+            f"{len(records) - len(there)} of {len(records)} seeds not run" if records[1:] else "not run",
+        )
+    for record in there:
+        if record.outcome != "ok":
+            return [], "failed", record.reason
+    return there, "result", ""
+
+
+def _against(selection: Selection, ratio: Estimate | None) -> tuple[Status, str]:
+    """The status of what has a result, by whether the baseline has one."""
+    return ("result", "") if ratio else ("missing", f"{selection.spec.baseline} has no result to compare with")
 
 
 def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
-    if absent := selection.reason(system.id, workload.id):
-        return Bar(system, workload, "not built yet", absent)
-    records = selection.of(system.id, workload.id)
-    status, reason = _status(records)
+    records, status, reason = _standing(selection, system, workload)
     if status != "result":
         return Bar(system, workload, status, reason)
-    ours = [record.metrics for record in records if record is not None]
+    ours = [record.metrics for record in records]
     times = [float(item["application_ns"]) for item in ours]
-    shares = [item["ksmd_ns"] / item["corun_ns"] for item in ours]
-    base = selection.of(str(selection.spec.baseline), workload.id)
+    base, _, _ = _standing(selection, systems()[str(selection.spec.baseline)], workload)
     ratio = None
-    if _status(base)[0] == "result":
+    if base:
         other = [seed for seed, (a, b) in enumerate(zip(records, base, strict=True), 1) if _model(a) != _model(b)]
         if other:
             return Bar(system, workload, "failed", f"seed {other[0]}: not the same work as {selection.spec.baseline}")
-        ratio = statistics.paired_ratio(times, [float(r.metrics["application_ns"]) for r in base if r is not None])
-    share = statistics.median(shares)
+        ratio = statistics.paired_ratio(times, [float(record.metrics["application_ns"]) for record in base])
+    share = statistics.median([item["ksmd_ns"] / item["corun_ns"] for item in ours])
     return Bar(
         system,
         workload,
-        "result" if ratio else "missing",
-        "" if ratio else f"{selection.spec.baseline} has no result to compare with",
+        *_against(selection, ratio),
         ratio,
-        share,
-        statistics.time_share_bound(share.value) if share.value < 1 else None,
-        statistics.median([time / 1e9 for time in times]),
-        statistics.median([item["saved_bytes"] / 2**20 for item in ours]),
+        saved_mib=statistics.median([item["saved_bytes"] / 2**20 for item in ours]),
+        utilisation=share,
+        bound=statistics.time_share_bound(share.value) if share.value < 1 else None,
+        seconds=statistics.median([time / 1e9 for time in times]),
     )
 
 
-def _model(record: RunRecord | None) -> object:
+def _model(record: RunRecord) -> object:
     """What the application computed: the same work gives the same."""
-    return record.metrics.get("model") if record is not None else None
+    return record.metrics.get("model")
 
 
 def saving(selection: Selection) -> Saving:
@@ -220,19 +234,16 @@ def saving(selection: Selection) -> Saving:
 def _curve(selection: Selection, system: System, workload: Workload) -> Curve:
     import numpy
 
-    if absent := selection.reason(system.id, workload.id):
-        return Curve(system, "not built yet", absent)
-    records = selection.of(system.id, workload.id)
-    status, reason = _status(records)
+    records, status, reason = _standing(selection, system, workload)
     if status != "result":
         return Curve(system, status, reason)
-    series = [saving_over_time(record) for record in records if record is not None]
+    series = [saving_over_time(record) for record in records]
     length = min(len(times) for times, _ in series)
     if length == 0:
         return Curve(system, "failed", "no samples in the window")
     grid = series[0][0][:length]
     table = numpy.array([numpy.interp(grid, times, values) for times, values in series])
-    ceilings = [record.metrics.get("possible_bytes") for record in records if record is not None]
+    ceilings = [record.metrics.get("possible_bytes") for record in records]
     known = [value for value in ceilings if value is not None]
     return Curve(
         system,
@@ -246,55 +257,32 @@ def _curve(selection: Selection, system: System, workload: Workload) -> Curve:
     )
 
 
-def efficiency(selection: Selection) -> Efficiency:
-    """Compute Figure 14: what is saved from the start to the planned end of the window, over ksmd's time in it."""
-    spec = selection.spec
-    marks = tuple(
-        _mark(selection, systems()[system], workloads()[workload])
-        for workload in spec.axes.workload
-        for system in spec.axes.system
-    )
-    result = Efficiency(selection, marks)
-    means = {
-        system: _geomean([result.mark(system, name).ratio for name in spec.axes.workload], selection.seeds)
-        for system in spec.axes.system
-        if system != spec.baseline
-    }
-    return Efficiency(selection, marks, means, stamps(selection))
-
-
 def _mark(selection: Selection, system: System, workload: Workload) -> Mark:
-    if absent := selection.reason(system.id, workload.id):
-        return Mark(system, workload, "not built yet", absent)
-    records = selection.of(system.id, workload.id)
-    status, reason = _status(records)
+    records, status, reason = _standing(selection, system, workload)
     if status != "result":
         return Mark(system, workload, status, reason)
     ours = _yields(records)
     if any(value <= 0 for value in ours):
         return Mark(system, workload, "failed", "nothing was saved, or ksmd did not work, in the window")
-    base = selection.of(str(selection.spec.baseline), workload.id)
-    theirs = _yields(base) if _status(base)[0] == "result" else []
+    base, _, _ = _standing(selection, systems()[str(selection.spec.baseline)], workload)
+    theirs = _yields(base)
     ratio = statistics.paired_ratio(ours, theirs) if theirs and all(value > 0 for value in theirs) else None
-    metrics = [record.metrics for record in records if record is not None]
     return Mark(
         system,
         workload,
-        "result" if ratio else "missing",
-        "" if ratio else f"{selection.spec.baseline} has no result to compare with",
+        *_against(selection, ratio),
         ratio,
-        statistics.median(ours),
-        statistics.median([item["planned_saved_bytes"] / 2**20 for item in metrics]),
-        statistics.median([item["planned_ksmd_ns"] / 1e9 for item in metrics]),
+        saved_mib=statistics.median([record.metrics["planned_saved_bytes"] / 2**20 for record in records]),
+        bytes_per_us=statistics.median(ours),
+        ksmd_seconds=statistics.median([record.metrics["planned_ksmd_ns"] / 1e9 for record in records]),
     )
 
 
-def _yields(records: list[RunRecord | None]) -> list[float]:
+def _yields(records: list[RunRecord]) -> list[float]:
     """Bytes saved for each microsecond of ksmd, by seed; 0 where it did not work."""
-    metrics = [record.metrics for record in records if record is not None]
     return [
         1000 * item["planned_saved_bytes"] / item["planned_ksmd_ns"] if item["planned_ksmd_ns"] else 0.0
-        for item in metrics
+        for item in (record.metrics for record in records)
     ]
 
 

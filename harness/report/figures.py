@@ -12,7 +12,7 @@ from typing import Any
 from harness.config import atomic_write
 from harness.experiment.spec import workloads
 from harness.report import paper
-from harness.report.analysis import Bar, Degradation, Efficiency, Mark, Saving
+from harness.report.analysis import Bar, Compared, Comparison, Degradation, Efficiency, Saving
 from harness.report.paper import PaperValue
 from harness.report.statistics import Estimate
 from harness.systems import find
@@ -35,6 +35,7 @@ STYLE: dict[str, Any] = {
 
 _QUIET = "0.45"
 _ABSENT = "not built yet"
+_MEAN = "GeoMean"
 
 
 @contextlib.contextmanager
@@ -78,74 +79,72 @@ def draw_degradation(result: Degradation, base: Path) -> list[Path]:
     """Draw Figure 12 to ``base`` with the suffixes .png and .svg; returns the paths."""
     from matplotlib.lines import Line2D
 
-    spec = result.selection.spec
-    compared = [name for name in spec.axes.system if name != spec.baseline]
-    groups = [*spec.axes.workload, "GeoMean"]
     with _canvas(11.0, 4.4) as (figure, axes):
-        width = 0.8 / len(compared)
-        for column, name in enumerate(groups):
-            for x, system in _places(column, compared, width):
-                if name == "GeoMean":
-                    _mean(axes, result.geomeans.get(system), paper.find("degradation", system, name), system, x, width)
-                elif name not in result.selection.absent:
-                    _bar(axes, result.bar(system, name), x, width)
-            if name in result.selection.absent:
-                _absent(axes, column, 1.12)
+        _groups(axes, result, absent_at=1.12)
         _paper_means(axes, result)
-        axes.axhline(1, color="0", linewidth=0.8)
-        axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
-        axes.set_xticks(range(len(groups)), [_tick(name) for name in groups])
-        axes.set_xlim(-0.6, len(groups) - 0.4)
-        tops = [bar.degradation.high or bar.degradation.value for bar in result.bars if bar.degradation]
-        axes.set_ylim(0, max([4.4, *(1.15 * top for top in tops)]))
-        axes.tick_params(axis="x", length=0)
-        axes.set_ylabel(f"degradation T / T({spec.baseline})  [x]")
-        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
-        least = Line2D([], [], color="0", linestyle="--", linewidth=1, label="least by time share 1/(1-u)")
-        _legend(axes, result, compared, least)
+        _limit(axes, result, least=4.4, headroom=1.15)
+        axes.set_ylabel(f"degradation T / T({result.selection.spec.baseline})  [x]")
+        bound = Line2D([], [], color="0", linestyle="--", linewidth=1, label="least by time share 1/(1-u)")
+        _legend(axes, result, bound)
         _stamp(figure, result.stamps, 190)
         return _save(figure, base)
 
 
 def draw_efficiency(result: Efficiency, base: Path) -> list[Path]:
     """Draw Figure 14 to ``base`` with the suffixes .png and .svg; returns the paths."""
-    spec = result.selection.spec
-    compared = [name for name in spec.axes.system if name != spec.baseline]
-    groups = [*spec.axes.workload, "GeoMean"]
     with _canvas(9.0, 4.2) as (figure, axes):
-        width = 0.8 / len(compared)
-        for column, name in enumerate(groups):
-            for x, system in _places(column, compared, width):
-                if name == "GeoMean":
-                    _mean(axes, result.geomeans.get(system), None, system, x, width)
-                elif name not in result.selection.absent:
-                    _quotient(axes, result.mark(system, name), x, width)
-            if name in result.selection.absent:
-                _absent(axes, column, 0.12)
+        end = _groups(axes, result, absent_at=0.12)
+        compared = _systems(result)
         for place, system in enumerate(compared):
-            _paper_range(axes, system, len(groups) - 0.45 + 0.12 * place)
-        axes.axhline(1, color="0", linewidth=0.8)
-        axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
-        axes.set_xticks(range(len(groups)), [_tick(name) for name in groups])
-        axes.set_xlim(-0.6, len(groups) - 0.4 + 0.12 * len(compared))
-        tops = [mark.ratio.high or mark.ratio.value for mark in result.marks if mark.ratio]
-        axes.set_ylim(0, max([2.0, *(1.2 * top for top in tops)]))
-        axes.tick_params(axis="x", length=0)
-        axes.set_ylabel(f"saving for ksmd's time, over {find(str(spec.baseline)).label}  [x]")
-        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
-        _legend(axes, result, compared)
+            _paper_range(axes, system, end - 0.05 + 0.12 * place)
+        _limit(axes, result, least=2.0, headroom=1.2)
+        axes.set_xlim(right=end + 0.12 * len(compared))
+        axes.set_ylabel(f"saving for ksmd's time, over {find(str(result.selection.spec.baseline)).label}  [x]")
+        _legend(axes, result)
         _stamp(figure, result.stamps, 155)
         return _save(figure, base)
+
+
+def _systems(result: Comparison[Compared]) -> list[str]:
+    """Those with columns of their own: all but the one that they are compared with."""
+    spec = result.selection.spec
+    return [name for name in spec.axes.system if name != spec.baseline]
+
+
+def _groups(axes: Any, result: Comparison[Compared], *, absent_at: float) -> float:
+    """Draw a group of columns for each workload and one for the means; return where they end."""
+    spec, compared, absent = result.selection.spec, _systems(result), result.selection.absent
+    groups = [*spec.axes.workload, _MEAN]
+    width = 0.8 / len(compared)
+    for column, name in enumerate(groups):
+        if name in absent:
+            axes.text(column, absent_at, _ABSENT, rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET)
+            continue
+        for x, system in _places(column, compared, width):
+            if name == _MEAN:
+                _mean(axes, result.geomeans.get(system), paper.find(spec.kind, system, name), system, x, width)
+            else:
+                _column(axes, result.at(system, name), x, width)
+    end = len(groups) - 0.4
+    axes.axhline(1, color="0", linewidth=0.8)
+    axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
+    axes.set_xticks(range(len(groups)), [_tick(name) for name in groups])
+    axes.set_xlim(-0.6, end)
+    axes.tick_params(axis="x", length=0)
+    axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
+    return end
+
+
+def _limit(axes: Any, result: Comparison[Compared], *, least: float, headroom: float) -> None:
+    """Leave room above the columns, and the same room in all figures that need no more."""
+    tops = [item.ratio.high or item.ratio.value for item in result.items if item.ratio]
+    axes.set_ylim(0, max([least, *(headroom * top for top in tops)]))
 
 
 def _places(column: int, compared: list[str], width: float) -> Iterator[tuple[float, str]]:
     """Where in a group of bars each system stands."""
     for place, system in enumerate(compared):
         yield column + (place - (len(compared) - 1) / 2) * width, system
-
-
-def _absent(axes: Any, x: float, y: float) -> None:
-    axes.text(x, y, _ABSENT, rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET)
 
 
 def _paper_range(axes: Any, system: str, x: float) -> None:
@@ -160,33 +159,26 @@ def _paper_range(axes: Any, system: str, x: float) -> None:
 
 
 def _tick(name: str) -> str:
-    return "GeoMean" if name == "GeoMean" else workloads()[name].label.replace(" ", "\n")
+    return _MEAN if name == _MEAN else workloads()[name].label.replace(" ", "\n")
 
 
-def _bar(axes: Any, bar: Bar, x: float, width: float) -> None:
-    _column(axes, bar, bar.degradation, x, width)
-    if bar.bound is not None:
-        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0.95", linewidth=1.8)
-        axes.plot([x - width * 0.55, x + width * 0.55], [bar.bound] * 2, color="0", linewidth=1, linestyle="--")
-
-
-def _quotient(axes: Any, mark: Mark, x: float, width: float) -> None:
-    _column(axes, mark, mark.ratio, x, width)
-
-
-def _column(axes: Any, item: Bar | Mark, value: Estimate | None, x: float, width: float) -> None:
+def _column(axes: Any, item: Compared, x: float, width: float) -> None:
     """One bar with its number and interval, or in its place the word that says why there is none."""
+    value = item.ratio
     if value is None:
         axes.text(x, 0.08, item.status, rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)
-        return
-    axes.bar(x, value.value, width * 0.92, color=item.system.face, hatch=item.system.hatch, edgecolor="0")
-    top = value.value
-    if value.low is not None and value.high is not None:
-        axes.errorbar(
-            x, value.value, [[value.value - value.low], [value.high - value.value]], color="0", capsize=2, linewidth=1
-        )
-        top = value.high
-    axes.text(x, top + 0.05, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8)
+    else:
+        axes.bar(x, value.value, width * 0.92, color=item.system.face, hatch=item.system.hatch, edgecolor="0")
+        top = value.value
+        if value.low is not None and value.high is not None:
+            reach = [[value.value - value.low], [value.high - value.value]]
+            axes.errorbar(x, value.value, reach, color="0", capsize=2, linewidth=1)
+            top = value.high
+        axes.text(x, top + 0.05, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8)
+    if isinstance(item, Bar) and item.bound is not None:
+        ends = [x - width * 0.55, x + width * 0.55]
+        axes.plot(ends, [item.bound] * 2, color="0.95", linewidth=1.8)
+        axes.plot(ends, [item.bound] * 2, color="0", linewidth=1, linestyle="--")
 
 
 def _mean(axes: Any, mean: Estimate | None, there: PaperValue | None, system: str, x: float, width: float) -> None:
@@ -217,12 +209,12 @@ def _paper_means(axes: Any, result: Degradation) -> None:
         )
 
 
-def _legend(axes: Any, result: Degradation | Efficiency, compared: list[str], *more: Any) -> None:
+def _legend(axes: Any, result: Comparison[Compared], *more: Any) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     marks: list[Any] = []
-    for name in compared:
+    for name in _systems(result):
         system = find(name)
         label = f"{system.label} ({_ABSENT})" if name in result.selection.absent else system.label
         marks.append(Patch(facecolor=system.face, hatch=system.hatch, edgecolor="0", label=label))

@@ -32,7 +32,7 @@ def of_degradation(result: Degradation) -> Table:
         if name in result.selection.absent:
             continue
         for system in spec.axes.system:
-            rows.append(_row(result.bar(system, name)))
+            rows.append(_row(result.at(system, name)))
     for system, mean in result.geomeans.items():
         ours = _mean(result, system, mean)
         rows.append(
@@ -72,7 +72,7 @@ def of_efficiency(result: Efficiency) -> Table:
     """Figure 14 as a table: one row a workload and system that has a number or could have one."""
     spec = result.selection.spec
     rows = [
-        _mark(result.mark(system, name))
+        _mark(result.at(system, name))
         for name in spec.axes.workload
         if name not in result.selection.absent
         for system in spec.axes.system
@@ -120,7 +120,7 @@ def _row(bar: Bar) -> tuple[str, ...]:
         bar.workload.label,
         bar.system.label,
         _number(bar.seconds, "{:.4f}"),
-        _ratio(bar.degradation),
+        _ratio(bar.ratio),
         papers,
         f">= {bar.bound:.2f}x" if bar.bound and bar.bound > 1 else "",
         _number(bar.utilisation, "{:.1%}"),
@@ -266,7 +266,7 @@ def values(result: Degradation | Saving | Efficiency) -> dict[str, Any]:
                     "saved_mib": plain_estimate(mark.saved_mib),
                     "ksmd_seconds": plain_estimate(mark.ksmd_seconds),
                 }
-                for mark in result.marks
+                for mark in result.items
             ],
             "geomean": {system: plain_estimate(mean) for system, mean in result.geomeans.items()},
         }
@@ -277,13 +277,13 @@ def values(result: Degradation | Saving | Efficiency) -> dict[str, Any]:
                 "workload": bar.workload.id,
                 "status": bar.status,
                 "reason": bar.reason,
-                "degradation": plain_estimate(bar.degradation),
+                "degradation": plain_estimate(bar.ratio),
                 "ksmd_utilisation": plain_estimate(bar.utilisation),
                 "time_share_bound": bar.bound,
                 "seconds": plain_estimate(bar.seconds),
                 "saved_mib": plain_estimate(bar.saved_mib),
             }
-            for bar in result.bars
+            for bar in result.items
         ],
         "geomean": {system: plain_estimate(mean) for system, mean in result.geomeans.items()},
     }

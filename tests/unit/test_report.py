@@ -146,20 +146,20 @@ def test_a_value_shown_only_in_a_picture_is_absent() -> None:
 
 
 def test_degradation_utilisation_and_bound(tmp_path: Path) -> None:
-    bar = analysis.degradation(selection(tmp_path)).bar("cpu-ksm", "liblinear")
+    bar = analysis.degradation(selection(tmp_path)).at("cpu-ksm", "liblinear")
     assert bar.status == "result"
-    assert bar.degradation is not None and bar.utilisation is not None
-    assert bar.degradation.value == pytest.approx(2.000001)
+    assert bar.ratio is not None and bar.utilisation is not None
+    assert bar.ratio.value == pytest.approx(2.000001)
     assert bar.utilisation.value == pytest.approx(0.4)
     assert bar.bound == pytest.approx(1 / 0.6)
 
 
 def test_what_is_not_built_has_no_number_anywhere(tmp_path: Path) -> None:
     result = analysis.degradation(selection(tmp_path))
-    for bar in result.bars:
+    for bar in result.items:
         if result.selection.reason(bar.system.id, bar.workload.id):
             assert bar.status == "not built yet"
-            assert (bar.degradation, bar.utilisation, bar.bound, bar.seconds, bar.saved_mib) == (None,) * 5
+            assert (bar.ratio, bar.utilisation, bar.bound, bar.seconds, bar.saved_mib) == (None,) * 5
     assert set(result.geomeans.values()) == {None}
     for row in tables.of_degradation(result).rows:
         if row[1] in ("DSA-ksm", "STYX", "Para-ksmC", "Para-ksmT"):
@@ -171,19 +171,19 @@ def test_a_failed_and_a_missing_cell_are_said_and_not_computed_around(tmp_path: 
     good = record(tmp_path, "cpu-ksm", 1)
     bad = RunRecord(good.key, good.cell, good.inputs, "failed", "VM 3 lost", {}, good.path)
     result = analysis.degradation(selection(tmp_path, records={("cpu-ksm", "liblinear", 1): bad}))
-    bar = result.bar("cpu-ksm", "liblinear")
-    assert (bar.status, bar.reason, bar.degradation) == ("failed", "VM 3 lost", None)
+    bar = result.at("cpu-ksm", "liblinear")
+    assert (bar.status, bar.reason, bar.ratio) == ("failed", "VM 3 lost", None)
     result = analysis.degradation(selection(tmp_path, records={("no-ksm", "liblinear", 1): None}))
-    assert result.bar("cpu-ksm", "liblinear").status == "missing"
-    assert result.bar("cpu-ksm", "liblinear").degradation is None
+    assert result.at("cpu-ksm", "liblinear").status == "missing"
+    assert result.at("cpu-ksm", "liblinear").ratio is None
 
 
 def test_another_model_means_other_work(tmp_path: Path) -> None:
     cheat = record(tmp_path, "cpu-ksm", 1, model="00ff")
-    bar = analysis.degradation(selection(tmp_path, records={("cpu-ksm", "liblinear", 1): cheat})).bar(
+    bar = analysis.degradation(selection(tmp_path, records={("cpu-ksm", "liblinear", 1): cheat})).at(
         "cpu-ksm", "liblinear"
     )
-    assert (bar.status, bar.degradation) == ("failed", None)
+    assert (bar.status, bar.ratio) == ("failed", None)
     assert "not the same work" in bar.reason
 
 
