@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Json
+from harness.cli.options import Identity, Json, KnownHosts
 
 if TYPE_CHECKING:
     from harness.dsa import Shell, Status, Write
@@ -23,10 +23,6 @@ app = typer.Typer(
 
 _Target = Annotated[
     str | None, typer.Option("--target", metavar="ssh://USER@HOST:PORT", help="Another machine; default: this one.")
-]
-_Identity = Annotated[Path | None, typer.Option("--identity", metavar="FILE", help="Private key for the target.")]
-_KnownHosts = Annotated[
-    Path | None, typer.Option("--known-hosts", metavar="FILE", help="Host keys; default: ~/.ssh/known_hosts.")
 ]
 _Devices = Annotated[
     list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Which, say dsa0; default: all there are.")
@@ -49,7 +45,7 @@ def _shell(target: str | None, identity: Path | None, known_hosts: Path | None) 
 
 @app.command("status")
 def status(
-    target: _Target = None, identity: _Identity = None, known_hosts: _KnownHosts = None, json: Json = False
+    target: _Target = None, identity: Identity = None, known_hosts: KnownHosts = None, json: Json = False
 ) -> None:
     """Show each device with its queues, engines and drivers, and what its last command said.
 
@@ -86,8 +82,8 @@ def configure(
     ] = None,
     plan: _Plan = False,
     target: _Target = None,
-    identity: _Identity = None,
-    known_hosts: _KnownHosts = None,
+    identity: Identity = None,
+    known_hosts: KnownHosts = None,
     json: Json = False,
 ) -> None:
     """Set devices up: one group with the queues and engines, enabled and bound to a driver.
@@ -126,8 +122,8 @@ def reset(
     devices: _Devices = None,
     plan: _Plan = False,
     target: _Target = None,
-    identity: _Identity = None,
-    known_hosts: _KnownHosts = None,
+    identity: Identity = None,
+    known_hosts: KnownHosts = None,
     json: Json = False,
 ) -> None:
     """Take devices out of service: queues and devices are unbound, nothing stays configured.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Jobs, Json, Kernel, Source, Upto
+from harness.cli.options import Identity, Jobs, Json, Kernel, KnownHosts, Source, Upto
 
 if TYPE_CHECKING:
     from harness.experiment.plan import Plan, Row
@@ -40,10 +40,8 @@ def command(
     target: Annotated[
         str | None, typer.Option(metavar="ssh://USER@HOST:PORT", help="Run on that host, in its own time, as root.")
     ] = None,
-    identity: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key for the target.")] = None,
-    known_hosts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Host keys; default: ~/.ssh/known_hosts.")
-    ] = None,
+    identity: Identity = None,
+    known_hosts: KnownHosts = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the report goes; default: results/NAME.")
     ] = None,

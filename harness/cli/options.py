@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,5 +26,9 @@ Upto = Annotated[
 KernelProfile = Annotated[str, typer.Option("--profile", help="Kernel profile of kernel/profiles.toml.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="How many at once; default: as cores and memory allow.")
+]
+Identity = Annotated[Path | None, typer.Option("--identity", metavar="FILE", help="Private key for the target.")]
+KnownHosts = Annotated[
+    Path | None, typer.Option("--known-hosts", metavar="FILE", help="Host keys; default: ~/.ssh/known_hosts.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON, alone on standard output.")]
