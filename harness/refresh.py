@@ -67,7 +67,7 @@ def refresh(series: Series, tree: SourceTree, patch_id: str | None = None) -> Re
             f"{tree.path} carries another series than patches/{series.topic} describes",
             hint="`harness patch apply`, or undo the change of patches/ first",
         )
-    patch, before, after = _chain(series, tree, state["commit"], patch_id)
+    patch, before, after = _chain(_placed(series, tree), tree, state["commit"], patch_id)
     whole = patches.edited_tree(tree)
     if whole == state["tree_id"]:
         return Refreshed([], [])
@@ -126,6 +126,20 @@ def _undone_on_failure(series: Series) -> Iterator[_Snapshot]:
     except BaseException:
         snapshot.restore()
         raise
+
+
+def _placed(series: Series, tree: SourceTree) -> Series:
+    """The series with the line numbers of a tree, which may be another release than the committed ones are of."""
+    numbers, problems = locate(series, tree)
+    if problems:
+        raise PatchError("\n".join(problems))
+    return replace(
+        series,
+        patches=tuple(
+            replace(patch, at={**patch.at, tree.series: numbers[patch.id]}) if patch.id in numbers else patch
+            for patch in series.patches
+        ),
+    )
 
 
 # --- what the author did ------------------------------------------------------------------------------
