@@ -190,7 +190,8 @@ def _recorded(pin: Pin) -> SourceTree | None:
         data = json.loads(_record(pin).read_text())
         if data.pop("pin") != sha256_json(asdict(pin)):
             return None
-        tree = SourceTree(**{**data, "path": Path(data["path"])})
+        # a cache that was moved or copied has its trees with it, whatever place the record tells
+        tree = SourceTree(**{**data, "path": paths().trees / Path(data["path"]).name})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return tree if _has_base(tree.path) else None

@@ -217,6 +217,17 @@ def test_damaged_archive_in_the_cache_is_fetched_again(web: _Web, pinned: Path) 
     assert _digest(paths().sources / archive.name) == _digest(archive)
 
 
+def test_a_copied_cache_uses_its_own_tree(web: _Web, pinned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that of the cache it was copied from, which somebody else may be patching."""
+    _pin_62(pinned, web)
+    first = sources.obtain("linux", "6.2")
+    shutil.copytree(paths().cache, web.root / "copied" / "paraksm", symlinks=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(web.root / "copied"))
+    second = sources.obtain("linux", "6.2")
+    assert second.path == web.root / "copied" / "paraksm" / "trees" / first.path.name
+    assert _tree_id(second) == _tree_id(first)
+
+
 def test_damaged_tree_and_record_are_made_again(web: _Web, pinned: Path) -> None:
     _pin_62(pinned, web)
     tree = sources.obtain("linux", "6.2")
