@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ BASE = "base"
 """Stands for the released tree where a patch is asked for; git's tag of it has the same name."""
 
 _HUNK = re.compile(r"^@@ (\w+) @@(.*)$")
+_STAT_WIDTH = 72  # of a diffstat's line, without its blanks and bar
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -221,10 +223,11 @@ def render(series: Series, kernel: str) -> dict[str, str]:
 
 def mail(series: Series, patch: Patch, kernel: str, mark: str) -> str:
     """One patch as a mail for ``git am``; ``mark`` is what stands behind PATCH, say `` 2/5``."""
+    stat = diffstat(touched(series, patch, kernel))
     return letter(
         series,
         f"[PATCH{mark}] {patch.subject}",
-        log_message(series, patch) + "---\n\n" + render_diff(series, patch, kernel),
+        f"{log_message(series, patch)}---\n{stat}\n{render_diff(series, patch, kernel)}",
     )
 
 
@@ -244,6 +247,55 @@ def render_diff(series: Series, patch: Patch, kernel: str) -> str:
     for target, origin in sorted(patch.files.items()):
         parts.append(_new_file(target, (series.root / origin).read_text()))
     return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a patch does to one file."""
+
+    path: str
+    added: int
+    removed: int
+    new: bool = False
+
+
+def touched(series: Series, patch: Patch, kernel: str) -> list[Change]:
+    """The files that a patch changes or brings, in the order of its diff."""
+    rows: dict[str, list[str]] = {}
+    for hunk in hunks(series, patch, kernel):
+        rows.setdefault(hunk.path, []).extend(row[0] for row in hunk.rows)
+    changed = [Change(path, signs.count("+"), signs.count("-")) for path, signs in rows.items()]
+    return changed + [
+        Change(target, len((series.root / origin).read_text().splitlines()), 0, new=True)
+        for target, origin in sorted(patch.files.items())
+    ]
+
+
+def diffstat(changes: Iterable[Change]) -> str:
+    """What git prints below a patch's message: each file with its changes, their sum, new files."""
+    files: dict[str, Change] = {}
+    for each in changes:
+        before = files.get(each.path, Change(each.path, 0, 0))
+        sums = before.added + each.added, before.removed + each.removed
+        files[each.path] = Change(each.path, *sums, before.new or each.new)
+    shown = [files[path] for path in sorted(files)]
+    most = max((each.added + each.removed for each in shown), default=0)
+    width, digits = max((len(each.path) for each in shown), default=0), len(str(most))
+    share = min(1.0, max(10, _STAT_WIDTH - width - digits) / most) if most else 0.0
+    lines = [
+        f" {each.path:<{width}} | {each.added + each.removed:>{digits}} "
+        + "+" * math.ceil(each.added * share)
+        + "-" * math.ceil(each.removed * share)
+        for each in shown
+    ]
+    added, removed = sum(each.added for each in shown), sum(each.removed for each in shown)
+    lines.append(
+        f" {len(shown)} file{'s' if shown[1:] else ''} changed"
+        + (f", {added} insertion{'s' if added > 1 else ''}(+)" if added else "")
+        + (f", {removed} deletion{'s' if removed > 1 else ''}(-)" if removed else "")
+    )
+    lines += [f" create mode 100644 {each.path}" for each in shown if each.new]
+    return "".join(f"{line}\n" for line in lines)
 
 
 class _Marks:

@@ -105,14 +105,5 @@ def _cover(series: Series, kernel: str) -> str:
     rows = [f"For Linux {kernel}." if series.topic == "linux" else f"For QEMU {kernel}.", ""]
     rows += [series.cover, ""] if series.cover else []
     rows += [f"{series.author.partition(' <')[0]} ({len(chosen)}):", *(f"  {patch.subject}" for patch in chosen), ""]
-    changes = [change for patch in chosen for change in touched(series, patch, kernel)]
-    width = max(len(name) for name, _, _ in changes)
-    rows += [f" {name:<{width}} | +{added} -{removed}" for name, added, removed in changes]
-    return patchseries.letter(series, f"[PATCH 0/{len(chosen)}] {series.title}", "\n".join(rows) + "\n")
-
-
-def touched(series: Series, patch: patchseries.Patch, kernel: str) -> list[tuple[str, int, int]]:
-    """The files that a patch changes, each with its added and removed lines."""
-    from unidiff.patch import PatchSet
-
-    return [(file.path, file.added, file.removed) for file in PatchSet(patchseries.render_diff(series, patch, kernel))]
+    rows.append(patchseries.diffstat(each for patch in chosen for each in patchseries.touched(series, patch, kernel)))
+    return patchseries.letter(series, f"[PATCH 0/{len(chosen)}] {series.title}", "\n".join(rows))

@@ -29,13 +29,13 @@ def list_(topic: Topic = "", json: Json = False) -> None:
 
     Example: harness patch list --topic linux
     """
-    from harness import patchset
+    from harness import patchseries
 
     rows = []
     for series in _series(topic):
         for number, patch in enumerate(series.patches, 1):
             kernels = [kernel for kernel in series.kernels if kernel in patch.kernels]
-            files = patchset.touched(series, patch, kernels[-1]) if kernels else []
+            files = patchseries.touched(series, patch, kernels[-1]) if kernels else []
             rows.append(
                 {
                     "topic": series.topic,
@@ -45,7 +45,7 @@ def list_(topic: Topic = "", json: Json = False) -> None:
                     "kernels": kernels,
                     "kconfig": list(patch.kconfig),
                     "provides": list(patch.provides),
-                    "files": {name: [added, removed] for name, added, removed in files},
+                    "files": {each.path: [each.added, each.removed] for each in files},
                 }
             )
             if not json:
@@ -53,8 +53,8 @@ def list_(topic: Topic = "", json: Json = False) -> None:
                 typer.echo(f"{series.topic} {number:04d} {patch.id}: {patch.subject}")
                 provides = f"   provides {' '.join(patch.provides)}" if patch.provides else ""
                 typer.echo(f"    kernels {' '.join(kernels)}   symbols {symbols}{provides}")
-                for name, added, removed in files:
-                    typer.echo(f"    +{added:<4} -{removed:<4} {name}")
+                for each in files:
+                    typer.echo(f"    +{each.added:<4} -{each.removed:<4} {each.path}")
         if not json and not series.patches:
             typer.echo(f"{series.topic}: no patches; the tree is built as released")
     if json:

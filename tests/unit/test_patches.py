@@ -357,7 +357,7 @@ def test_export_is_numbered_with_a_cover_and_never_overwrites(series: Series, tm
     cover = files[0].read_text()
     assert "Subject: [PATCH 0/2] mm: a test" in cover
     assert "mm: show" in cover
-    assert "mm/ksm.c | +3 -1" in cover
+    assert " mm/ksm.c | 5 ++++-\n" in cover
     with pytest.raises(UsageError, match="exists"):
         patchset.export(series, "6.1", tmp_path / "out")
 

@@ -782,7 +782,7 @@ static ssize_t knob_store(struct kobject *kobj, struct kobj_attribute *attr,
 }
 
 #define KNOB(_name, _value, _min, _max)					\
-	static struct knob _name = {					\
+	static struct knob _name##_knob = {				\
 		.attr = __ATTR(_name, 0644, knob_show, knob_store),	\
 		.value = &(_value), .min = (_min), .max = (_max),	\
 	}
@@ -810,7 +810,7 @@ static ssize_t counter_show(struct kobject *kobj, struct kobj_attribute *attr,
 }
 
 #define COUNTER(_name, _field, _unit)					\
-	static struct counter _name = {					\
+	static struct counter _name##_counter = {			\
 		.attr = __ATTR(_name, 0444, counter_show, NULL),	\
 		.value = &ksm_offload_stats._field, .unit = (_unit),	\
 	}
@@ -836,28 +836,28 @@ static struct attribute *offload_attrs[] = {
 	&offload_mode_attr.attr,
 	&offload_backend_attr.attr,
 	&offload_wait_mode_attr.attr,
-	&offload_batch_size.attr.attr,
-	&offload_tree_levels.attr.attr,
-	&offload_prefix_bytes.attr.attr,
-	&offload_min_requests.attr.attr,
-	&offload_wait_us.attr.attr,
-	&offload_timeout_ms.attr.attr,
-	&offload_batches.attr.attr,
-	&offload_rounds.attr.attr,
-	&offload_jobs.attr.attr,
-	&offload_compares.attr.attr,
-	&offload_checksums.attr.attr,
-	&offload_slots_used.attr.attr,
-	&offload_slots_total.attr.attr,
-	&offload_cpu_decided.attr.attr,
-	&offload_fallbacks.attr.attr,
-	&offload_singles.attr.attr,
-	&offload_errors.attr.attr,
-	&offload_timeouts.attr.attr,
-	&offload_restarts.attr.attr,
-	&offload_duplicates.attr.attr,
-	&offload_false_equal.attr.attr,
-	&offload_sleep_us.attr.attr,
+	&offload_batch_size_knob.attr.attr,
+	&offload_tree_levels_knob.attr.attr,
+	&offload_prefix_bytes_knob.attr.attr,
+	&offload_min_requests_knob.attr.attr,
+	&offload_wait_us_knob.attr.attr,
+	&offload_timeout_ms_knob.attr.attr,
+	&offload_batches_counter.attr.attr,
+	&offload_rounds_counter.attr.attr,
+	&offload_jobs_counter.attr.attr,
+	&offload_compares_counter.attr.attr,
+	&offload_checksums_counter.attr.attr,
+	&offload_slots_used_counter.attr.attr,
+	&offload_slots_total_counter.attr.attr,
+	&offload_cpu_decided_counter.attr.attr,
+	&offload_fallbacks_counter.attr.attr,
+	&offload_singles_counter.attr.attr,
+	&offload_errors_counter.attr.attr,
+	&offload_timeouts_counter.attr.attr,
+	&offload_restarts_counter.attr.attr,
+	&offload_duplicates_counter.attr.attr,
+	&offload_false_equal_counter.attr.attr,
+	&offload_sleep_us_counter.attr.attr,
 	NULL,
 };
 

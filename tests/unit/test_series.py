@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shipped kernel series as a reviewer's tools see it: what can be told from a tree without building it.
+
+``PARAKSM_LINUX_6_2`` names a tree of 6.2 where none can be had: a directory, an archive or REPOSITORY@REVISION.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import packages, patches, patchseries, sources
+from harness.patchseries import Series
+from harness.run import run
+from harness.sources import SourceTree, git
+
+KERNELS = patchseries.load("linux").kernels
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, SourceTree]:
+    """Trees by the kernel series they are of: the default one, the pinned ones in the cache, one that is given."""
+    packages.require("sources")
+    default = sources.obtain("linux")
+    there = {tree.series: tree for _, tree in reversed(sources.obtainable("linux")) if tree}
+    given = os.environ.get("PARAKSM_LINUX_6_2")
+    return {default.series: default, **there, **({"6.2": sources.obtain("linux", source=given)} if given else {})}
+
+
+@pytest.fixture(scope="module")
+def series() -> Series:
+    return patchseries.load("linux")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_checkpatch_has_nothing_to_say(trees: dict[str, SourceTree], series: Series, kernel: str) -> None:
+    """With --strict and nothing ignored; a kernel whose tree is not here is judged by another's checkpatch."""
+    tree = (trees.get(kernel) or next(iter(trees.values()))).path
+    mails = sorted((series.root / kernel).glob("*.patch"))
+    assert len(mails) == len(series.for_kernel(kernel))
+    done = run(
+        ["perl", tree / "scripts/checkpatch.pl", f"--root={tree}", "--strict", "--terse", "--no-summary", *mails],
+        check=False,
+        timeout=300,
+    )
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_hunk_is_where_its_number_says(trees: dict[str, SourceTree], series: Series, kernel: str) -> None:
+    """Committed numbers are of the release that is pinned first; 6.2's point releases do not differ in them."""
+    if kernel not in trees:
+        pytest.skip(f"no Linux {kernel} in the cache; PARAKSM_LINUX_{kernel.replace('.', '_')}=TREE names one")
+    assert patches.commit_series(trees[kernel], series)[1] == []
+
+
+def test_every_new_file_has_its_maintainers(trees: dict[str, SourceTree], series: Series) -> None:
+    """After each patch, not only after the last; in the section that the series brings."""
+    for kernel, tree in trees.items():
+        parent = git(tree.path, "rev-parse", "base^{commit}")
+        for patch in series.for_kernel(kernel):
+            parent, _ = patches.commit_patch(tree, series, patch, parent)
+            text = git(tree.path, "show", f"{parent}:MAINTAINERS")
+            section = re.search(r"^KSM OFFLOAD\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+            patterns = re.findall(r"^F:\t(.*)$", section[1], re.MULTILINE) if section else []
+            for name in patch.files:
+                assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), f"{patch.id}: {name}"
+
+
+def test_a_mail_tells_what_it_changes_as_git_does(trees: dict[str, SourceTree], series: Series, tmp_path: Path) -> None:
+    """Counts, sums and new files of git's own summary."""
+    for mail in sorted((series.root / KERNELS[0]).glob("*.patch")):
+        told = mail.read_text().partition("\n---\n")[2].partition("\n\n")[0].splitlines()
+        said = run(["git", "apply", "--stat", "--summary", mail], cwd=tmp_path).stdout.splitlines()
+
+        def plain(lines: list[str]) -> list[str]:
+            return sorted(re.sub(r" *\| +(\d+) .*", r" \1", line).replace("...", "") for line in lines)
+
+        assert plain(told) == plain(said), mail.name
