@@ -77,6 +77,8 @@ class FleetPlan(BaseModel):
     pages_volatile: Count
     """Rewritten every ``volatile_period_ms`` while the window is open."""
     volatile_period_ms: Annotated[int, Field(ge=1, lt=2**31)] = 50
+    alike_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Of the pages that are not zero: equal up to their last 8 bytes, so that comparing them takes whole pages."""
 
     dataset: str = GENERATED
     """A file the guest can read (UCI or LIBSVM format of SUSY), or ``-``: generate from the seed."""
@@ -101,7 +103,7 @@ class FleetPlan(BaseModel):
     prescan_passes: Annotated[int, Field(ge=0)] = 1
     """Passes flat out before the window. The first visit of a page only stores its checksum."""
     converge_passes: Annotated[int, Field(ge=0)] = 0
-    """Instead of a window: flat out until ksmd has made so many passes in all. VMs stay still."""
+    """Instead of a window: without naps until ksmd has made so many passes in all. VMs stay still."""
     window_ms: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """The window stays open at least so long, and until the application has ended."""
     sample_ms: Annotated[int, Field(ge=1, lt=2**31)] = 10
@@ -180,7 +182,7 @@ class FleetPlan(BaseModel):
             name: int(getattr(self, name))
             for name in (
                 *("seed", "vms", "pages_shared_all", "pages_shared_some", "shared_group", "pages_zero"),
-                *("pages_unique", "pages_volatile", "volatile_period_ms", "dataset_rows"),
+                *("pages_unique", "pages_volatile", "volatile_period_ms", "alike_percent", "dataset_rows"),
             )
         }
         numbers |= {"train": int(self.trains), "solver": self.solver, "repeats": self.repeats}
@@ -517,11 +519,11 @@ def _plan_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
         "ksmd_policy": _SCHED_FIFO if plan.ksmd_rt_priority else 0,
         "ksmd_rt_priority": plan.ksmd_rt_priority,
         "max_page_sharing": plan.max_page_sharing,
+        "pages_to_scan": plan.pages_to_scan,
+        "sleep_millisecs": 0 if plan.converge_passes else plan.sleep_millisecs,
     }
     if plan.vm_weight:
         wanted["vm_weight"] = plan.vm_weight
-    if not plan.converge_passes:
-        wanted |= {"pages_to_scan": plan.pages_to_scan, "sleep_millisecs": plan.sleep_millisecs}
     for key, number in wanted.items():
         if result.fact(key) != number:
             yield f"{key} reads back as {result.fact(key)}, {number} was set"

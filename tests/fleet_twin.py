@@ -43,7 +43,9 @@ def page_bytes(plan: FleetPlan, vm: int, page: int) -> bytes:
         return bytes(8 * WORDS)
     class_, owner, number = what
     key = mix64(class_ << 56 | owner << 40 | number << 16) ^ mix64(plan.seed + _GOLDEN & _MASK)
-    return struct.pack(f"<{WORDS}Q", *(mix64(key + i * _GOLDEN & _MASK) for i in range(WORDS)))
+    common = mix64(0) ^ mix64(plan.seed + _GOLDEN & _MASK) if key % 100 < plan.alike_percent else key
+    keys = [*[common] * (WORDS - 1), key]
+    return struct.pack(f"<{WORDS}Q", *(mix64(each + i * _GOLDEN & _MASK) for i, each in enumerate(keys)))
 
 
 def contents(plan: FleetPlan) -> Iterator[tuple[int, ...]]:

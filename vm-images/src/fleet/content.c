@@ -51,16 +51,29 @@ uint64_t page_key(const struct plan *p, long vm, long page, uint64_t version, en
 	return pack(p, *class_, vm, page, *class_ == CLASS_VOLATILE ? version : 0);
 }
 
-void page_fill(uint64_t *page, uint64_t key, enum page_class class_)
+/*
+ * A word of a page. Pages that are alike take all but the last word from one key that is nobody's (class 0), so telling
+ * two of them apart takes a look at all 4096 bytes.
+ */
+static uint64_t word(const struct plan *plan, uint64_t key, enum page_class class_, size_t i)
 {
-	for (size_t i = 0; i < PAGE_WORDS; i++)
-		page[i] = class_ == CLASS_ZERO ? 0 : mix64(key + i * 0x9e3779b97f4a7c15ULL);
+	if (class_ == CLASS_ZERO)
+		return 0;
+	if (i < PAGE_WORDS - 1 && (long)(key % 100) < plan->alike_percent)
+		key = pack(plan, 0, 0, 0, 0);
+	return mix64(key + i * 0x9e3779b97f4a7c15ULL);
 }
 
-bool page_check(const uint64_t *page, uint64_t key, enum page_class class_)
+void page_fill(const struct plan *plan, uint64_t *page, uint64_t key, enum page_class class_)
 {
 	for (size_t i = 0; i < PAGE_WORDS; i++)
-		if (page[i] != (class_ == CLASS_ZERO ? 0 : mix64(key + i * 0x9e3779b97f4a7c15ULL)))
+		page[i] = word(plan, key, class_, i);
+}
+
+bool page_check(const struct plan *plan, const uint64_t *page, uint64_t key, enum page_class class_)
+{
+	for (size_t i = 0; i < PAGE_WORDS; i++)
+		if (page[i] != word(plan, key, class_, i))
 			return false;
 	return true;
 }

@@ -35,6 +35,7 @@ struct plan {
 	long pages_unique;
 	long pages_volatile;		/* rewritten every volatile_period_ms while the window is open */
 	long volatile_period_ms;
+	long alike_percent;		/* of the pages that are not zero: equal up to their last 8 bytes */
 	long dataset_rows;		/* training rows, the same in every VM; 0: none */
 	long train;			/* VM 1 trains on them */
 	long solver;			/* liblinear's number: 11, 12, 13 are SVR */
@@ -68,8 +69,8 @@ enum page_class { CLASS_SHARED_ALL = 1, CLASS_SHARED_SOME, CLASS_ZERO, CLASS_UNI
 
 uint64_t mix64(uint64_t x);
 uint64_t page_key(const struct plan *plan, long vm, long page, uint64_t version, enum page_class *class_);
-void page_fill(uint64_t *page, uint64_t key, enum page_class class_);
-bool page_check(const uint64_t *page, uint64_t key, enum page_class class_);
+void page_fill(const struct plan *plan, uint64_t *page, uint64_t key, enum page_class class_);
+bool page_check(const struct plan *plan, const uint64_t *page, uint64_t key, enum page_class class_);
 long plan_pages(const struct plan *plan);
 
 /* susy.c: training data, seeded or from the real file */

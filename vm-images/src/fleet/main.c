@@ -148,8 +148,8 @@ static bool scan_flat_out(struct fleet *f, long passes, uint64_t start)
 	uint64_t next_vms = start + vm_period(f);
 	bool done = false;
 
-	/* a wake-up is not interrupted: small ones where the end matters */
-	if (!ksm_write("sleep_millisecs", 0) || !ksm_write("pages_to_scan", start ? 256 : 16))
+	/* a wake-up is not interrupted: small ones where nothing but the end of a pass matters */
+	if (!ksm_write("sleep_millisecs", 0) || !ksm_write("pages_to_scan", start ? f->plan.pages_to_scan : 16))
 		return false;
 	hurry(!start);
 	if (!ksm_write("run", 1))
@@ -477,7 +477,7 @@ static int dump(const char *path, long vm)
 	for (long i = 0; i < plan_pages(&plan); i++) {
 		uint64_t key = page_key(&plan, vm, i, 0, &class_);
 
-		page_fill(page, key, class_);
+		page_fill(&plan, page, key, class_);
 		fwrite(page, 1, PAGE, stdout);
 	}
 	if (plan.dataset_rows) {

@@ -12,8 +12,8 @@ static const struct {
 	size_t offset;
 } keys[] = {
 	KEY(seed), KEY(vms), KEY(pages_shared_all), KEY(pages_shared_some), KEY(shared_group), KEY(pages_zero),
-	KEY(pages_unique), KEY(pages_volatile), KEY(volatile_period_ms), KEY(dataset_rows), KEY(train), KEY(solver),
-	KEY(repeats), KEY(ksm), KEY(pages_to_scan), KEY(sleep_millisecs), KEY(max_page_sharing),
+	KEY(pages_unique), KEY(pages_volatile), KEY(volatile_period_ms), KEY(alike_percent), KEY(dataset_rows), KEY(train),
+	KEY(solver), KEY(repeats), KEY(ksm), KEY(pages_to_scan), KEY(sleep_millisecs), KEY(max_page_sharing),
 	KEY(use_zero_pages), KEY(merge_across_nodes), KEY(ksmd_nice), KEY(ksmd_rt_priority), KEY(vm_weight),
 	KEY(prescan_passes), KEY(converge_passes), KEY(window_ms), KEY(sample_ms), KEY(vm_sample_ms),
 };

@@ -46,7 +46,7 @@ static bool populate(struct self *vm, const struct susy_row *rows)
 	for (long i = 0; i < plan_pages(vm->plan); i++) {
 		uint64_t key = page_key(vm->plan, vm->number, i, 0, &class_);
 
-		page_fill(page_at(vm, i), key, class_);
+		page_fill(vm->plan, page_at(vm, i), key, class_);
 	}
 	if (vm->plan->dataset_rows)
 		svr_place(rows, vm->plan->dataset_rows, vm->dataset);
@@ -62,7 +62,7 @@ static void rewrite_volatile(struct self *vm)
 	for (long i = last - vm->plan->pages_volatile; i < last; i++) {
 		uint64_t key = page_key(vm->plan, vm->number, i, vm->version, &class_);
 
-		page_fill(page_at(vm, i), key, class_);
+		page_fill(vm->plan, page_at(vm, i), key, class_);
 	}
 }
 
@@ -75,7 +75,7 @@ static void verify(const struct self *vm, const struct susy_row *rows, struct vm
 	for (long i = 0; i < plan_pages(vm->plan); i++) {
 		uint64_t key = page_key(vm->plan, vm->number, i, vm->version, &class_);
 
-		answer->bad_pages += !page_check(page_at(vm, i), key, class_);
+		answer->bad_pages += !page_check(vm->plan, page_at(vm, i), key, class_);
 		answer->checked_pages++;
 	}
 	if (size) {
