@@ -208,30 +208,53 @@ def _ksmd_instructions(bench: Workbench) -> tuple[int, int]:
 
     The end of a pass is seen up to a millisecond late, a thousandth of either figure.
     """
-    from harness import fleet
-    from harness.experiment.plan import MACHINE_BASE_MIB, PLAN_FILE
-    from harness.machine import Machine, MachineSpec, Outcome
+    from harness import fleet, passes
 
     still = {"workload": "none", "prescan_passes": 0, "converge_passes": 24, "sample_ms": 1, "vm_sample_ms": 1000}
-    plan = fleet.plan_from(fleet.profile("ci").model_dump() | still | {"vms": 40})
-    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
-        work = Path(folder)
-        atomic_write(work / "plan.txt", plan.render())
-        memory = MACHINE_BASE_MIB + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
-        spec = MachineSpec(
-            bench.qemu, bench.kernel, bench.image, "measured", memory, fw_cfg={PLAN_FILE: work / "plan.txt"}
-        )
-        with Machine(spec, work / "run") as machine:
-            machine.start()
-            if machine.wait(_PATIENCE) is not Outcome.CLEAN:
-                raise MachineError(machine.verdict.explain())
-        result = fleet.parse((work / "run" / "results.bin").read_bytes())
-    fleet.check(plan, result)
+    result = passes.scan(bench, fleet.plan_from(fleet.profile("ci").model_dump() | still | {"vms": 40}))
 
     def after(passes: int) -> int:
         return next(row["ksmd_ns"] for row in result.samples if row["full_scans"] >= passes)
 
     return after(4) - result.samples[0]["ksmd_ns"], after(24) - after(4)
+
+
+# --- the systems, pass by pass -------------------------------------------------------------------------
+
+_SAVED_MIXED, _SAVED_ALIKE = 1 / 1.6, 1 / 2.5
+"""What Para-ksmC may spend on a page saved, of what CPU-ksm does, on the two fleets."""
+_IOMMU = 1.5
+"""What a translating IOMMU may make of Para-ksmC's cost."""
+
+
+def systems(_rounds: int) -> list[Figure]:
+    """What ksmd spends in each system, pass by pass, on the same memory, in instructions. Repeats exactly."""
+    from harness import passes
+    from harness.workbench import workbench
+
+    table = passes.measure(workbench(image="measured"))
+    figures = []
+    for mix, bound in zip(passes.MIXES, (_SAVED_MIXED, _SAVED_ALIKE), strict=True):
+        rows = {name: spent for (where, name), spent in table.items() if where == mix}
+        cpu, para = rows[passes.BASELINE.name], rows[passes.PARA_C.name]
+        translated = rows[passes.TRANSLATED.name]
+        for name, spent in rows.items():
+            millions = ", ".join(f"{number / 1e6:.1f}" for number in spent.passes)
+            used = "" if spent.utilisation is None else f"; {spent.utilisation:.0%} of the slots used"
+            note = f"M a pass: {millions}; {spent.per_scanned:,.0f} a page scanned; merged in pass {spent.merged_pass}"
+            note += f" after {spent.merged_ns / 1e6:,.0f} ms{used}"
+            figures.append(Figure(f"{mix}: {name}", spent.per_saved, "", None, note))
+        against = {
+            "Para-ksmC / CPU-ksm, a page saved": (para.per_saved / cpu.per_saved, bound),
+            **{
+                f"{each.name} / CPU-ksm, a steady pass": (rows[each.name].steady / cpu.steady, 1.0)
+                for each in (passes.PARA_C, passes.DSA_HYBRID, passes.PARA_T_HYBRID)
+            },
+            "Para-ksmC / CPU-ksm, time to full merge": (para.merged_ns / cpu.merged_ns, 1.0),
+            "Para-ksmC, IOMMU / none": (translated.per_saved / para.per_saved, _IOMMU),
+        }
+        figures += [Figure(f"{mix}: {name}", value, "x", limit) for name, (value, limit) in against.items()]
+    return figures
 
 
 def build(_rounds: int) -> list[Figure]:
@@ -297,6 +320,7 @@ BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "help": help_text,
     "fig12": fig12,
     "counters": counters,
+    "systems": systems,
     "build": build,
     "dsa": dsa,
 }

@@ -13,7 +13,9 @@ from harness.cli.options import Json
 def command(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[boot|edit|help|fig12|counters|build|dsa]...", help="Which; default: boot, help."),
+        typer.Argument(
+            metavar="[boot|edit|help|fig12|counters|systems|build|dsa]...", help="Which; default: boot, help."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", "-n", min=1, help="Repetitions; medians are printed.")] = 5,
     json: Json = False,
@@ -22,9 +24,9 @@ def command(
 
     boot: to the first command, against a plain QEMU with a three-line init. edit: from a change of mm/ksm.c to
     a command on the new kernel. help: harness --help. fig12: the reduced figure with everything built.
-    counters: what the series costs ksmd, in instructions, against the kernel without it. build: everything from
-    an empty cache (twenty minutes). dsa: what an emulated descriptor costs this machine. Exit status 1 if a limit
-    is passed.
+    counters: what the series costs ksmd, in instructions, against the kernel without it. systems: what ksmd
+    spends in each system, pass by pass, in instructions. build: everything from an empty cache (twenty minutes).
+    dsa: what an emulated descriptor costs this machine. Exit status 1 if a limit is passed.
 
     Example: harness bench boot edit -n 3
     """
