@@ -388,14 +388,6 @@ static int world_compare_cpu(void *context, struct page *a, struct page *b)
 	return order_of(a->value, b->value);
 }
 
-static int world_key(void *context, const struct ksm_batch_slot *slot, const struct rb_node *rb)
-{
-	const struct item *item = slot->cand;
-
-	(void)context;
-	return order_of(item->key, item_of(rb)->key);
-}
-
 static void world_prune(void *context, struct rb_node *rb)
 {
 	struct world *world = context;
@@ -416,7 +408,7 @@ const struct ksm_batch_ops world_ops = {
 	.put = world_put,
 	.compare = world_compare,
 	.compare_cpu = world_compare_cpu,
-	.key = world_key,
+	.key_offset = (int)offsetof(struct item, key) - (int)offsetof(struct item, rb),
 	.early = world_early,
 	.prune = world_prune,
 	.linked = world_linked,
@@ -428,7 +420,7 @@ const struct ksm_batch_ops *ops_of(const struct plan *plan, struct ksm_batch_ops
 	if (plan->no_backend)
 		ops->compare = NULL;
 	if (plan->key_shift > 31)
-		ops->key = NULL;
+		ops->key_offset = 0;
 	if (plan->early_shift > 31)
 		ops->early = NULL;
 	return ops;
@@ -444,6 +436,7 @@ void add_candidates(struct world *world, struct ksm_batch *b, u32 from, u32 to)
 
 		slot = ksm_batch_add(b, item->page, &world->roots[item->root], &item->rb, item);
 		EXPECT(slot, "batch full at %u of %u", i - from, b->max);
+		slot->key = item->key;
 	}
 }
 
@@ -789,6 +782,7 @@ static void stable(struct chance *chance, struct plan *plan)
 
 			slot = ksm_batch_add(b, item->page, &world->roots[0], &item->rb, item);
 			EXPECT(slot, "batch full");
+			slot->key = item->key;
 			slot->cookie = item->id;
 		}
 		ksm_batch_search(b, &ops, world, &plan->params);
@@ -877,6 +871,7 @@ static void series(struct chance *chance, struct plan *plan)
 			if (set != NO_SET && join_set(many, item, set))
 				continue;
 			slot = ksm_batch_add(b, item->page, &many->roots[item->root], &item->rb, item);
+			slot->key = item->key;
 			if (i == nr)
 				gone = slot;
 		}

@@ -271,16 +271,11 @@ static int order_by_index(struct ksm_batch *b, struct ksm_batch_slot *x,
 static int order_by_content(struct ksm_batch *b, struct ksm_batch_slot *x,
 			    struct ksm_batch_slot *y)
 {
-	int order;
-
 	if (x->page == y->page)
 		return 0;
-	if (b->ops->key) {
-		order = b->ops->key(b->ctx, x, y->rb);
-		if (order) {
-			b->stats.keyed++;
-			return order;
-		}
+	if (b->ops->key_offset && x->key != y->key) {
+		b->stats.keyed++;
+		return x->key < y->key ? -1 : 1;
 	}
 	b->stats.sorted++;
 	cond_resched();
@@ -317,24 +312,80 @@ static void search_start(struct ksm_batch *b, struct ksm_batch_list *list)
 	}
 }
 
-/* Send the candidates on whose comparison the key decides; the others stay */
-static void node_split_by_key(struct ksm_batch *b, struct ksm_batch_node *node)
+static u32 node_key(const struct ksm_batch *b, const struct rb_node *rb)
 {
-	struct ksm_batch_list list = node->slots;
-	struct ksm_batch_slot *slot, *next;
-	int order;
+	return *(const u32 *)((const char *)rb + b->ops->key_offset);
+}
 
-	memset(&node->slots, 0, sizeof(node->slots));
-	for (slot = list.head; slot; slot = next) {
-		next = slot->next;
-		order = b->ops->key(b->ctx, slot, node->rb);
-		if (order) {
-			b->stats.keyed++;
-			slot_move(b, node, slot, order);
-		} else {
-			slot_add(&node->slots, slot);
-		}
+/* One step down the tree; false if there is none, or if keys do not decide */
+static bool slot_step(struct ksm_batch *b, struct ksm_batch_slot *slot)
+{
+	struct rb_node *rb = *slot->link;
+	u32 key;
+
+	if (!rb)
+		return false;
+	key = node_key(b, rb);
+	if (slot->key == key)
+		return false;
+	if (slot->key < key) {
+		slot->succ = rb;
+		slot->link = &rb->rb_left;
+	} else {
+		slot->pred = rb;
+		slot->link = &rb->rb_right;
 	}
+	b->stats.keyed++;
+	if (*slot->link)
+		prefetch(*slot->link);
+	return true;
+}
+
+/*
+ * Take the candidates of all moving nodes down the tree as far as keys lead
+ * them. They take turns, a step each, so that the nodes of the next steps are
+ * on their way to the cache meanwhile.
+ */
+static void search_by_key(struct ksm_batch *b)
+{
+	struct ksm_batch_slot *slot, *next, *list = NULL, *still;
+	struct ksm_batch_node *node, *next_node;
+
+	for (node = b->moving; node; node = next_node) {
+		next_node = node->next;
+		for (slot = node->slots.head; slot; slot = next) {
+			next = slot->next;
+			slot->link = node->link;
+			slot->pred = node->pred;
+			slot->succ = node->succ;
+			slot->next = list;
+			list = slot;
+		}
+		node_free(b, node);
+	}
+	b->moving = NULL;
+
+	while (list) {
+		for (still = NULL, slot = list; slot; slot = next) {
+			next = slot->next;
+			if (slot_step(b, slot)) {
+				slot->next = still;
+				still = slot;
+				continue;
+			}
+			node = node_new(b, slot->root, *slot->link);
+			node->link = slot->link;
+			node->pred = slot->pred;
+			node->succ = slot->succ;
+			node->key = node->rb ? (void *)node->rb :
+					       (void *)node->link;
+			slot_add(&node->slots, slot);
+			node_push(node->rb ? &b->moving : &b->gaps, node);
+		}
+		list = still;
+		cond_resched();
+	}
+	nodes_unite(b, &b->moving);
 }
 
 /* Likewise, on whose comparison the CPU can decide at once */
@@ -389,25 +440,17 @@ static void search_descend(struct ksm_batch *b)
 	unsigned int nr, i;
 
 	do {
+		if (b->ops->key_offset)
+			search_by_key(b);
 		nr = 0;
 		node = b->moving;
 		b->moving = NULL;
 		for (; node; node = next) {
 			next = node->next;
-			if (!node->rb) {
+			if (node->rb)
+				b->nodes[nr++] = node;
+			else
 				node_push(&b->gaps, node);
-				continue;
-			}
-			if (b->ops->key) {
-				node_split_by_key(b, node);
-				if (!node->slots.head) {
-					node_free(b, node);
-					continue;
-				}
-				node->exit[0] = NULL;
-				node->exit[1] = NULL;
-			}
-			b->nodes[nr++] = node;
 		}
 		if (nr) {
 			b->stats.gets += nr;
@@ -527,15 +570,17 @@ static bool req_prepare(struct ksm_batch *b, struct ksm_batch_req *req,
 	req->status = KSM_REQ_DONE;
 	req->order = 0;
 	req->cookie = 0;
-	if (req->slot->page == req->node->page)
-		return false;
-	if (ops->key) {
-		req->order = ops->key(b->ctx, req->slot, req->node->rb);
-		if (req->order) {
+	if (ops->key_offset) {
+		u32 key = node_key(b, req->node->rb);
+
+		if (req->slot->key != key) {
 			b->stats.keyed++;
+			req->order = req->slot->key < key ? -1 : 1;
 			return false;
 		}
 	}
+	if (req->slot->page == req->node->page)
+		return false;
 	req->status = KSM_REQ_PENDING;
 	if (looked_at) {
 		req->cookie = req->slot->carry;
@@ -1053,6 +1098,7 @@ unsigned int ksm_batch_take(struct ksm_batch *to, struct ksm_batch *from,
 		if (!new)
 			break;
 		new->cookie = old->cookie;
+		new->key = old->key;
 		old->cookie = 0;
 		ksm_batch_drop(from, old);
 	}

@@ -132,6 +132,8 @@ struct ksm_batch_list {
  *		searched
  * @cand:	the caller's, for instance the rmap_item
  * @cookie:	the caller's, for instance a DMA address; 0 after add
+ * @key:	its key, from the caller, where &ksm_batch_ops.key_offset says that
+ *		nodes have keys; 0 after add
  * @end:	where the search ended, valid in the states MATCH and MISS
  * @next:	next slot of the same group
  * @index:	position in the batch, which is the order of the scan
@@ -145,10 +147,15 @@ struct ksm_batch_slot {
 	u64 cookie;
 	struct ksm_batch_node *end;
 	struct ksm_batch_slot *next;
+	/* private: the way down by keys */
+	struct rb_node **link;
+	struct rb_node *pred;
+	struct rb_node *succ;
 	/* private: equal candidates found by ksm_batch_insert() */
 	struct ksm_batch_list twins;
 	u16 carry;
 	/* public: */
+	u32 key;
 	u16 index;
 	u8 state;
 };
@@ -222,11 +229,10 @@ struct ksm_batch_req {
  * @compare_cpu: Compare two held pages here and now, like memcmp(). Used for
  *		what compare left pending and to sort candidates for the same
  *		gap. Its answers may contradict each other.
- * @key:	Optional. The tree is ordered by a key first and by content
- *		where keys are equal. Return the order of the keys of a
- *		candidate and of @rb, which is a node of the tree or the &rb of
- *		another candidate. Comparisons that the key decides need no
- *		page and are never submitted.
+ * @key_offset:	Optional. The tree is ordered by a key first, a u32, and by
+ *		content where keys are equal; this is where a node has its key,
+ *		in bytes from its rb_node. Comparisons that keys decide need no
+ *		page, and no more of a node than its cache line.
  * @early:	Optional. Try to decide a pair on the CPU, for instance from
  *		the first cache line of both pages: set status to
  *		%KSM_REQ_DONE and order, or leave it pending.
@@ -244,8 +250,7 @@ struct ksm_batch_ops {
 	void (*compare)(void *ctx, struct ksm_batch_req **reqs,
 			unsigned int nr);
 	int (*compare_cpu)(void *ctx, struct page *a, struct page *b);
-	int (*key)(void *ctx, const struct ksm_batch_slot *slot,
-		   const struct rb_node *rb);
+	int key_offset;
 	void (*early)(void *ctx, struct ksm_batch_req *req);
 	void (*prune)(void *ctx, struct rb_node *rb);
 	void (*linked)(void *ctx, struct ksm_batch_slot *slot);
@@ -274,7 +279,7 @@ struct ksm_batch_params {
  * @room:	pairs that these calls had room for: candidates in the batch
  *		times pairs per candidate; @pairs / @room is the utilisation
  * @early:	pairs decided by early
- * @keyed:	comparisons decided by key
+ * @keyed:	comparisons decided by keys
  * @cpu:	pairs that compare left pending
  * @retries:	pairs submitted again
  * @errors:	pairs that ended in an error

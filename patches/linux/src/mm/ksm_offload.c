@@ -8,7 +8,7 @@
  * answers on the processor whatever a device does not. Its answers are hints:
  * mm/ksm.c compares on the processor, under write protection, before it merges.
  */
-#include <linux/crc32.h>
+#include <linux/crc32c.h>
 #include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/hrtimer.h>
@@ -123,6 +123,17 @@ unsigned int ksm_offload_tree_levels(void)
 	return READ_ONCE(tree_levels);
 }
 
+/**
+ * ksm_offload_by_prefix - whether the beginnings of pages may decide
+ *
+ * Those that tree nodes keep of their pages, to be precise: the first bytes of
+ * the ones that ksm_offload_decide() would look at.
+ */
+bool ksm_offload_by_prefix(void)
+{
+	return READ_ONCE(prefix_bytes) >= sizeof(u32);
+}
+
 /* --- on the processor ---------------------------------------------------- */
 
 /* How two pages compare from @offset on. */
@@ -162,7 +173,7 @@ bool ksm_offload_crc(u32 *zero)
 u32 ksm_offload_cpu_crc(struct page *page)
 {
 	void *address = kmap_local_page(page);
-	u32 sum = ~__crc32c_le(~0, address, PAGE_SIZE);
+	u32 sum = ~crc32c(~0, address, PAGE_SIZE);
 
 	kunmap_local(address);
 	return sum;
@@ -345,8 +356,6 @@ static void run(enum ksm_offload_op op, struct ksm_offload_req *reqs,
 		stats->compares += nr;
 	else
 		stats->checksums += nr;
-	stats->slots_used += nr;
-	stats->slots_total += max(batch->nr, nr);
 	trace_ksm_offload_job(op, nr, bad, start ? ktime_get_ns() - start : 0);
 }
 
@@ -872,4 +881,5 @@ static int __init ksm_offload_init(void)
 	zero_crc = ksm_offload_cpu_crc(ZERO_PAGE(0));
 	return sysfs_merge_group(mm_kobj, &offload_group);
 }
-device_initcall(ksm_offload_init);
+/* after the library that computes CRC32C has found the best way to do so */
+late_initcall(ksm_offload_init);

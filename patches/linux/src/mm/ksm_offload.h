@@ -40,6 +40,7 @@ DECLARE_STATIC_KEY_FALSE(ksm_offload_each);
 enum ksm_offload_mode ksm_offload_mode(void);
 unsigned int ksm_offload_batch_size(void);
 unsigned int ksm_offload_tree_levels(void);
+bool ksm_offload_by_prefix(void);
 
 /* one page: mode "dsa" */
 int __ksm_offload_memcmp(struct page *page, struct page *tree);

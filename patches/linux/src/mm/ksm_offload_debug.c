@@ -5,7 +5,7 @@
  * It answers on the processor, and spoils its answers at the rates that its
  * module parameters give. What ksmd merges must be right whatever it says.
  */
-#include <linux/crc32.h>
+#include <linux/crc32c.h>
 #include <linux/err.h>
 #include <linux/highmem.h>
 #include <linux/io.h>
@@ -96,7 +96,7 @@ static void answer(enum ksm_offload_op op, struct ksm_offload_req *req)
 		kmap_local_page(pfn_to_page(PHYS_PFN(req->b))) : NULL;
 
 	if (!b) {
-		req->result = ~__crc32c_le(~0, a, PAGE_SIZE);
+		req->result = ~crc32c(~0, a, PAGE_SIZE);
 	} else {
 		for (req->result = 0; req->result < PAGE_SIZE; req->result++)
 			if (a[req->result] != b[req->result])

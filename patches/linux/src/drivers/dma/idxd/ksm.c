@@ -8,7 +8,7 @@
  * Completion is polled: the interrupt thread of this driver takes every
  * descriptor for one of the dmaengine's.
  */
-#include <linux/crc32.h>
+#include <linux/crc32c.h>
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/ksm_offload.h>
@@ -355,7 +355,7 @@ static int ksm_self_test(struct ksm_wq *kwq)
 	err = ksm_test_job(kwq, &job);
 	for (i = 0; !err && i < ARRAY_SIZE(reqs); i++)
 		if (reqs[i].status ||
-		    reqs[i].result != ~__crc32c_le(~0, data[i], PAGE_SIZE))
+		    reqs[i].result != ~crc32c(~0, data[i], PAGE_SIZE))
 			err = -EIO;
 	if (err)
 		goto unmap;
