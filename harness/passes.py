@@ -135,7 +135,7 @@ def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False) -> FleetResu
         memory = MACHINE_BASE_MIB + what.vms * what.pages_per_vm * 4096 * 3 // 2 // 2**20
         spec = MachineSpec(
             bench.qemu, bench.kernel, bench.image, "measured", memory, fw_cfg={PLAN_FILE: work / "plan.txt"},
-            devices=systems.machine_devices(systems.find(what.system)), iommu=iommu,
+            dsa=systems.machine_devices(systems.find(what.system)), iommu=iommu,
         )  # fmt: skip
         with Machine(spec, work / "run") as machine:
             machine.start()
