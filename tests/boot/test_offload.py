@@ -105,9 +105,15 @@ def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed
     assert last["pages_shared"] + last["pages_sharing"] <= oracle.pages_shared + oracle.pages_sharing
 
 
-def test_two_runs_with_the_device_are_byte_identical(sealed: Sealed, tmp_path: Path) -> None:
-    plan = unit(**CONVERGED, system="para-ksmc")
-    devices = systems.machine_devices(systems.find("para-ksmc"))
+@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+def test_two_runs_are_the_same_bytes_whatever_keeps_the_main_loop_busy(
+    sealed: Sealed, tmp_path: Path, system: str
+) -> None:
+    """A clock that was warped while a vCPU had not ended its turn made DSA-ksm, which naps most, differ every time."""
+    plan, devices = unit(system=system), systems.machine_devices(systems.find(system))
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda name: sealed.raw(plan, tmp_path / name, devices=devices), ("first", "second"))
+        first, second = pool.map(
+            lambda pestered: sealed.raw(plan, tmp_path / str(pestered), devices=devices, pestered=pestered),
+            (False, True),
+        )
     assert first == second
