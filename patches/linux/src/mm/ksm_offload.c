@@ -881,5 +881,6 @@ static int __init ksm_offload_init(void)
 	zero_crc = ksm_offload_cpu_crc(ZERO_PAGE(0));
 	return sysfs_merge_group(mm_kobj, &offload_group);
 }
+
 /* after the library that computes CRC32C has found the best way to do so */
 late_initcall(ksm_offload_init);
