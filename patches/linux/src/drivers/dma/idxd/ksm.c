@@ -95,6 +95,50 @@ static int ksm_map_alloc(struct ksm_map *map, unsigned int size)
 	return -ENOMEM;
 }
 
+static void ksm_map_release(struct ksm_wq *kwq, struct ksm_map *map)
+{
+	dma_unmap_sg(ksm_dev(kwq), map->sgl, map->nr, DMA_TO_DEVICE);
+	map->used = false;
+}
+
+/* The device has let go of everything. */
+static void ksm_release_kept(struct ksm_wq *kwq)
+{
+	struct ksm_map *map, *next;
+	unsigned int i;
+
+	list_for_each_entry_safe(map, next, &kwq->kept, kept) {
+		list_del(&map->kept);
+		ksm_map_release(kwq, map);
+		for (i = 0; i < map->nr; i++)
+			put_page(map->pages[i]);
+	}
+}
+
+static bool ksm_done(void *priv)
+{
+	struct ksm_wq *kwq = priv;
+
+	return kwq->desc->completion->status != 0;
+}
+
+static void ksm_retire(struct ksm_wq *kwq)
+{
+	idxd_free_desc(kwq->wq, kwq->desc);
+	kwq->desc = NULL;
+	kwq->abandoned = false;
+}
+
+/* Whether the device is free: it may have completed late what was given up. */
+static bool ksm_idle(struct ksm_wq *kwq)
+{
+	if (kwq->desc && kwq->abandoned && ksm_done(kwq)) {
+		ksm_retire(kwq);
+		ksm_release_kept(kwq);
+	}
+	return !kwq->desc;
+}
+
 static void *ksm_map(void *priv, struct page **pages, dma_addr_t *addresses,
 		     unsigned int nr)
 {
@@ -104,11 +148,13 @@ static void *ksm_map(void *priv, struct page **pages, dma_addr_t *addresses,
 	unsigned int i, at = 0;
 	int segments;
 
+	/* no use in mapping anything that cannot be submitted */
+	if (!ksm_idle(kwq) || nr > KSM_MAX_BATCH)
+		return ERR_PTR(-EBUSY);
 	for (i = 0; i < KSM_MAPS && !map; i++)
 		if (!kwq->maps[i].used)
 			map = &kwq->maps[i];
-	/* none is left if an unfinished job keeps them */
-	if (!map || nr > KSM_MAX_BATCH)
+	if (!map)
 		return ERR_PTR(-EBUSY);
 
 	sg_init_table(map->sgl, nr);
@@ -132,12 +178,6 @@ static void *ksm_map(void *priv, struct page **pages, dma_addr_t *addresses,
 	return map;
 }
 
-static void ksm_map_release(struct ksm_wq *kwq, struct ksm_map *map)
-{
-	dma_unmap_sg(ksm_dev(kwq), map->sgl, map->nr, DMA_TO_DEVICE);
-	map->used = false;
-}
-
 static void ksm_unmap(void *priv, void *cookie)
 {
 	struct ksm_wq *kwq = priv;
@@ -154,35 +194,7 @@ static void ksm_unmap(void *priv, void *cookie)
 	list_add(&map->kept, &kwq->kept);
 }
 
-/* The device has let go of everything. */
-static void ksm_release_kept(struct ksm_wq *kwq)
-{
-	struct ksm_map *map, *next;
-	unsigned int i;
-
-	list_for_each_entry_safe(map, next, &kwq->kept, kept) {
-		list_del(&map->kept);
-		ksm_map_release(kwq, map);
-		for (i = 0; i < map->nr; i++)
-			put_page(map->pages[i]);
-	}
-}
-
 /* --- jobs ------------------------------------------------------------------ */
-
-static bool ksm_done(void *priv)
-{
-	struct ksm_wq *kwq = priv;
-
-	return kwq->desc->completion->status != 0;
-}
-
-static void ksm_retire(struct ksm_wq *kwq)
-{
-	idxd_free_desc(kwq->wq, kwq->desc);
-	kwq->desc = NULL;
-	kwq->abandoned = false;
-}
 
 static void ksm_fill(struct dsa_hw_desc *hw, enum ksm_offload_op op,
 		     struct ksm_offload_req *req, dma_addr_t completion)
@@ -208,12 +220,8 @@ static int ksm_submit(void *priv, struct ksm_offload_job *job)
 	unsigned int i;
 	int err;
 
-	if (kwq->desc) {
-		if (!kwq->abandoned || !ksm_done(kwq))
-			return -EBUSY;
-		ksm_retire(kwq);
-		ksm_release_kept(kwq);
-	}
+	if (!ksm_idle(kwq))
+		return -EBUSY;
 	if (job->nr > kwq->size)
 		return -EINVAL;
 
