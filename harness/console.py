@@ -2,8 +2,8 @@
 """What a guest's console says: panic, oops, warning, lockdep report, hung task.
 
 Pure text in, :class:`Verdict` out. The wording is that of ``kernel/panic.c``, ``arch/x86/kernel/dumpstack.c``,
-``kernel/locking/lockdep.c``, ``kernel/hung_task.c``, ``kernel/watchdog.c`` and ``mm/kasan/report.c`` of Linux 6.1
-to 6.12. User programs write on the same console: once lines carry printk's time, only such lines are believed.
+``kernel/locking/lockdep.c``, ``kernel/hung_task.c``, ``kernel/watchdog.c``, ``kernel/dma/debug.c``, ``mm/slub.c`` and
+``mm/kasan/report.c`` of Linux 6.1 to 6.12. User programs write on the same console: once lines carry printk's time, only such lines are believed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 _REPORT_LINES = 120  # what one report may span; lockdep's are the longest
 _TAIL_LINES = 40
+_CUT_LINES = 8  # what WARN() says between "cut here" and its heading
 
 
 class Outcome(StrEnum):
@@ -61,6 +62,8 @@ _PATTERNS: tuple[tuple[Outcome, re.Pattern[str]], ...] = tuple(
         (Outcome.PANIC, r"Kernel panic - not syncing"),
         (Outcome.KASAN, r"BUG: (KASAN|KFENCE|KMSAN): "),
         (Outcome.KASAN, r"UBSAN: "),
+        # SLUB's own checks: "BUG kmalloc-64 (Not tainted): Redzone overwritten"
+        (Outcome.KASAN, r"BUG [\w:-]+ \((Not tainted|Tainted: [^)]*)\): "),
         (
             Outcome.LOCKDEP,
             r"WARNING: (possible |inconsistent lock state|bad unlock balance|bad contention|suspicious RCU usage"
@@ -68,12 +71,15 @@ _PATTERNS: tuple[tuple[Outcome, re.Pattern[str]], ...] = tuple(
             r"|.* still has locks held)",
         ),
         (Outcome.LOCKDEP, r"\[ BUG: Invalid wait context \]|BUG: (MAX_LOCK|looking up invalid subclass)"),
-        (Outcome.LOCKDEP, r"DEBUG_LOCKS_WARN_ON"),
+        (Outcome.LOCKDEP, r"DEBUG_LOCKS_WARN_ON|INFO: trying to register non-static key"),
         (Outcome.HUNG_TASK, r"INFO: task .{1,40} blocked (for more than|in I/O wait for more than) \d+ seconds"),
         (Outcome.HUNG_TASK, r"(watchdog: )?BUG: (soft lockup|workqueue lockup)"),
         (Outcome.HUNG_TASK, r"(NMI )?[Ww]atchdog: Watchdog detected hard LOCKUP|Watchdog detected hard LOCKUP"),
         (Outcome.HUNG_TASK, r"(rcu: )?INFO: rcu_\w+ (self-)?detected (expedited )?stall"),
         (Outcome.WARNING, r"WARNING: "),
+        # reports of these have a WARNING of their own, but not that they were given up: who checks nothing finds nothing
+        (Outcome.WARNING, r"DMA-API: (debugging out of memory|cacheline tracking ENOMEM|.*but only \d+ allocated)"),
+        (Outcome.WARNING, r"ODEBUG: (Out of memory|selftests failed)|.*ODEBUG disabled"),
         (Outcome.WARNING, r"BUG: (sleeping function called|scheduling while atomic|using .* in preemptible)"),
         (Outcome.OOPS, r"BUG: (kernel NULL pointer|unable to handle|Bad |stack guard|spinlock|TASK stack|IRQ stack)"),
         (Outcome.OOPS, r"kernel BUG at "),
@@ -158,7 +164,7 @@ class Reader:
         self._rest = b""
         self._timed = False
         self._open: Finding | None = None
-        self._cut: str | None = None
+        self._cut: list[str] = []
         self._last: list[str] = []
 
     def feed(self, data: bytes) -> None:
@@ -202,18 +208,20 @@ class Reader:
 
     def _message(self, text: str, time: float | None, whole: str) -> None:
         if text == _CUT:
-            self._open, self._cut = None, whole
+            self._open, self._cut = None, [whole]
             return
         outcome = next((kind for kind, pattern in _PATTERNS if pattern.match(text)), None)
         if outcome is not None and not self._belongs(outcome):
-            start = [self._cut] if self._cut else []
-            self._open = Finding(outcome, text, time, [*start, whole])
+            self._open = Finding(outcome, text, time, [*self._cut, whole])
             self.findings.append(self._open)
+        elif self._cut and len(self._cut) < _CUT_LINES:
+            self._cut.append(whole)
+            return
         elif self._open is not None:
             self._keep(self._open, whole)
             if _END.match(text):
                 self._open = None
-        self._cut = None
+        self._cut = []
 
     def _belongs(self, outcome: Outcome) -> bool:
         """Whether a heading continues the open report: die()'s "Oops: 0000 [#1]" after "BUG: unable to ..."."""
