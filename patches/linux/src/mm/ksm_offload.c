@@ -508,7 +508,6 @@ void ksm_offload_begin(struct page **pages, unsigned int nr)
 	batch->pages = pages;
 	batch->nr = nr;
 	batch->unmappable = false;
-	ksm_offload_stats.batches++;
 }
 
 /** ksm_offload_end - close the batch: no device holds on to its pages */
