@@ -82,6 +82,8 @@ class Series:
     root: Path
     title: str = ""
     cover: str = ""
+    measured: str | None = None
+    """Where the figures of the cover letter are: a document of the project, ``#``, the title of a section."""
     upto: str | None = None
     """The patch that a prefix of the series ends with, ``base`` for none of them; None for the whole series."""
 
@@ -192,6 +194,7 @@ def load(topic: str, root: Path | None = None) -> Series:
             root=folder,
             title=data.get("title", data["topic"]),
             cover=data.get("cover", "").strip(),
+            measured=data.get("measured"),
         )
     except KeyError as error:
         raise PatchError(f"{folder}/series.toml lacks {error}") from error

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import patches, patchseries, sources
 from harness.config import atomic_write
-from harness.errors import EnvironmentProblem, HarnessError, SourceError, UsageError
+from harness.errors import EnvironmentProblem, HarnessError, PatchError, SourceError, UsageError
 from harness.patchseries import Series
 from harness.sources import SourceTree, git
+
+_WIDTH = 72  # of a cover letter's lines
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,41 @@ def export(series: Series, kernel: str, folder: Path) -> list[Path]:
     return [folder / name for name in letters]
 
 
+def _measured(series: Series) -> list[str]:
+    """The figures of the cover letter, out of the one document that has them; its Markdown becomes plain text.
+
+    Raises:
+        PatchError: the document lacks the section.
+    """
+    name, _, title = str(series.measured).partition("#")
+    file = series.root.parent.parent / name
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    section = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if section is None:
+        raise PatchError(f"{file} has no section {title!r}", hint=f"`measured` in {series.root}/series.toml names it")
+    blocks = re.sub(r"[*`]", "", section[1]).strip().split("\n\n")
+    return "\n\n".join(_aligned(block) if block.startswith("|") else _filled(block) for block in blocks).split("\n")
+
+
+def _filled(paragraph: str) -> str:
+    return textwrap.fill(" ".join(paragraph.split()), _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _aligned(table: str) -> str:
+    """A table of Markdown in columns, the first to the left, figures to the right."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    del rows[1]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    )
+
+
 def _cover(series: Series, kernel: str) -> str:
     chosen = series.for_kernel(kernel)
     rows = [f"For Linux {kernel}." if series.topic == "linux" else f"For QEMU {kernel}.", ""]
     rows += [series.cover, ""] if series.cover else []
+    rows += [*_measured(series), ""] if series.measured else []
     rows += [f"{series.author.partition(' <')[0]} ({len(chosen)}):", *(f"  {patch.subject}" for patch in chosen), ""]
     rows.append(patchseries.diffstat(each for patch in chosen for each in patchseries.touched(series, patch, kernel)))
     return patchseries.letter(series, f"[PATCH 0/{len(chosen)}] {series.title}", "\n".join(rows))

@@ -241,6 +241,8 @@ def export(
 ) -> None:
     """Write the series with a cover letter, ready for `git send-email` or `git am`.
 
+    The letter argues (`cover` in series.toml), shows what was measured (from docs/measurements.md) and sums up.
+
     Example: harness patch export outgoing --kernel 6.2
     """
     from harness import patchset

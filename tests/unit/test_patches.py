@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import patches, patchseries, patchset, refresh, sources
-from harness.config import paths
+from harness.config import PROJECT, paths
 from harness.errors import PatchError, UsageError
 from harness.patchseries import Series
 from harness.sources import SourceTree, git
@@ -360,6 +362,24 @@ def test_export_is_numbered_with_a_cover_and_never_overwrites(series: Series, tm
     assert " mm/ksm.c | 5 ++++-\n" in cover
     with pytest.raises(UsageError, match="exists"):
         patchset.export(series, "6.1", tmp_path / "out")
+
+
+def test_the_cover_letter_has_the_figures_of_the_one_place_where_they_are(tmp_path: Path) -> None:
+    series = patchseries.load("linux")
+    text = (PROJECT / "docs" / "measurements.md").read_text()
+    section = text.partition("\n## What ksmd spends, system by system\n")[2].partition("\n## ")[0]
+    rows = [line.replace("*", "").split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    cover = patchset.export(series, "6.2", tmp_path / "out")[0].read_text().splitlines()
+    for cells in [rows[0], *rows[2:]]:
+        assert [cell.strip() for cell in cells] in [re.split(r"  +", line) for line in cover]
+    assert not [line for line in cover if "`" in line or "**" in line]
+
+
+def test_figures_that_are_not_there_are_named(series: Series, tmp_path: Path) -> None:
+    absent = dataclasses.replace(series, measured="docs/absent.md#Figures")
+    with pytest.raises(PatchError, match=r"absent\.md has no section 'Figures'"):
+        patchset.export(absent, "6.1", tmp_path / "out")
 
 
 # --- refreshing ---------------------------------------------------------------------------------------
