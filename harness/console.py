@@ -3,7 +3,8 @@
 
 Pure text in, :class:`Verdict` out. The wording is that of ``kernel/panic.c``, ``arch/x86/kernel/dumpstack.c``,
 ``kernel/locking/lockdep.c``, ``kernel/hung_task.c``, ``kernel/watchdog.c``, ``kernel/dma/debug.c``, ``mm/slub.c`` and
-``mm/kasan/report.c`` of Linux 6.1 to 6.12. User programs write on the same console: once lines carry printk's time, only such lines are believed.
+``mm/kasan/report.c`` of Linux 6.1 to 6.12. User programs write on the same console: once lines carry printk's time,
+only such lines are believed.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ _PATTERNS: tuple[tuple[Outcome, re.Pattern[str]], ...] = tuple(
         (Outcome.HUNG_TASK, r"(NMI )?[Ww]atchdog: Watchdog detected hard LOCKUP|Watchdog detected hard LOCKUP"),
         (Outcome.HUNG_TASK, r"(rcu: )?INFO: rcu_\w+ (self-)?detected (expedited )?stall"),
         (Outcome.WARNING, r"WARNING: "),
-        # reports of these have a WARNING of their own, but not that they were given up: who checks nothing finds nothing
+        # reports of these have a WARNING of their own, but not that they were given up: no check, no finding
         (Outcome.WARNING, r"DMA-API: (debugging out of memory|cacheline tracking ENOMEM|.*but only \d+ allocated)"),
         (Outcome.WARNING, r"ODEBUG: (Out of memory|selftests failed)|.*ODEBUG disabled"),
         (Outcome.WARNING, r"BUG: (sleeping function called|scheduling while atomic|using .* in preemptible)"),
