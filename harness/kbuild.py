@@ -153,7 +153,7 @@ def _directory(applied: AppliedSeries, profile: str, extra_fragments: Sequence[P
 
 def _of_later_patches(applied: AppliedSeries) -> frozenset[str]:
     """Symbols that no tree has before a patch which this part of the series lacks."""
-    if applied.upto is None or applied.series is None:
+    if applied.series is None:
         return frozenset()
     present = {name for patch in applied.series.patches for name in patch.kconfig}
     later = {name for patch in load(applied.series.topic, applied.series.root).patches for name in patch.kconfig}

@@ -41,7 +41,8 @@ TASKS: dict[str, tuple[str, ...]] = {
     "image": (*_COMPILE, "g++"),
     "boot": ("openssh-client", "libglib2.0-0", "libslirp0", "libfdt1", "libpixman-1-0", "zlib1g"),
     "fuzz": ("clang", "libclang-rt-dev"),
-    "tests": (*_COMPILE, *_SOURCES, "g++", "cpio", "libnuma-dev"),
+    "review": ("sparse", "perl"),
+    "tests": (*_COMPILE, *_SOURCES, "g++", "cpio", "libnuma-dev", "perl"),
 }
 """Debian packages by task; installing what is there already is no work."""
 

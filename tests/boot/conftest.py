@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from harness import kbuild, patches, sources
+from harness.errors import SourceError
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
@@ -46,6 +50,17 @@ def measured_image(bench: Workbench) -> Image:
 
 
 @pytest.fixture(scope="session")
+def later_kernel() -> KernelBuild:
+    """Linux 6.2 as pinned, or what PARAKSM_LINUX_6_2 names: a directory, an archive or REPOSITORY@REVISION."""
+    given = os.environ.get("PARAKSM_LINUX_6_2")
+    try:
+        tree = sources.obtain("linux", None, given) if given else sources.obtain("linux", "6.2")
+    except SourceError as error:
+        pytest.skip(f"no Linux 6.2 to be had, and PARAKSM_LINUX_6_2 names none: {error.message}")
+    return kbuild.build(patches.apply(tree))
+
+
+@pytest.fixture(scope="session")
 def functional_image() -> Image:
     """The guest image with agent, shell and ssh server."""
     from harness import images
@@ -57,3 +72,9 @@ def functional_image() -> Image:
 def sealed(qemu_build: QemuBuild, kernel_build: KernelBuild, measured_image: Image) -> Sealed:
     """The default kernel, QEMU and measured image."""
     return Sealed(qemu_build, kernel_build, measured_image)
+
+
+@pytest.fixture(scope="session")
+def sealed_later(qemu_build: QemuBuild, later_kernel: KernelBuild, measured_image: Image) -> Sealed:
+    """The same with Linux 6.2."""
+    return Sealed(qemu_build, later_kernel, measured_image)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import dsa, images, kbuild, patches, sources
+from harness import dsa, images
 from harness.config import PROJECT
 from harness.console import Outcome
 from harness.dsa import Layout
-from harness.errors import DeviceError, SourceError
+from harness.errors import DeviceError
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.machine import Machine, MachineSpec
@@ -343,17 +342,6 @@ def test_accel_config(start: Start) -> None:
     assert dmatest(machine, 100) == {"dma0chan0": 0}
     say(machine, "accel-config disable-wq dsa0/wq0.0 && accel-config disable-device dsa0")
     assert dsa.read(machine.shell).device("dsa0").state == "disabled"
-
-
-@pytest.fixture(scope="session")
-def later_kernel() -> KernelBuild:
-    """Linux 6.2 as pinned, or what PARAKSM_LINUX_6_2 names: a directory, an archive or REPOSITORY@REVISION."""
-    given = os.environ.get("PARAKSM_LINUX_6_2")
-    try:
-        tree = sources.obtain("linux", None, given) if given else sources.obtain("linux", "6.2")
-    except SourceError as error:
-        pytest.skip(f"no Linux 6.2 to be had: {error.message}")
-    return kbuild.build(patches.apply(tree))
 
 
 @pytest.mark.boot
