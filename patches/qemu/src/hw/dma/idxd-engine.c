@@ -212,6 +212,8 @@ typedef struct IDXDRecords {
     MemoryRegionCache cache;
     uint64_t base;
     bool valid;
+    uint32_t first;             /* what has been written: from here */
+    uint32_t end;               /* to here, 0: nothing */
 } IDXDRecords;
 
 #define IDXD_RECORDS_SIZE           4096
@@ -219,6 +221,10 @@ typedef struct IDXDRecords {
 static void idxd_records_end(IDXDRecords *records)
 {
     if (records->valid) {
+        if (records->end) {
+            address_space_cache_invalidate(&records->cache, records->first,
+                                           records->end - records->first);
+        }
         address_space_cache_destroy(&records->cache);
         records->valid = false;
     }
@@ -226,15 +232,17 @@ static void idxd_records_end(IDXDRecords *records)
 
 /* False if the record is not in RAM, or not in one piece of it */
 static bool idxd_record_fast(IDXDState *s, IDXDRecords *records,
-                             uint64_t addr, const uint8_t *cr)
+                             uint64_t addr, const IDXDOpResult *res)
 {
     uint64_t base = QEMU_ALIGN_DOWN(addr, IDXD_RECORDS_SIZE);
-    uint8_t *p;
+    uint32_t offset = addr - base;
 
     if (!records->valid || records->base != base) {
         idxd_records_end(records);
         records->base = base;
         records->valid = true;
+        records->first = IDXD_RECORDS_SIZE;
+        records->end = 0;
         if (address_space_cache_init(&records->cache,
                                      pci_get_address_space(&s->parent_obj),
                                      base, IDXD_RECORDS_SIZE, true) <
@@ -245,22 +253,21 @@ static bool idxd_record_fast(IDXDState *s, IDXDRecords *records,
     if (!records->cache.ptr) {
         return false;
     }
-    p = records->cache.ptr + (addr - base);
-    memcpy(p + 1, cr + 1, IDXD_CR_SIZE - 1);
-    /* Whoever sees the status has to see the rest */
-    smp_wmb();
-    qatomic_set(p, cr[0]);
-    address_space_cache_invalidate(&records->cache, addr - base,
-                                   IDXD_CR_SIZE);
+    idxd_completion_encode(records->cache.ptr + offset, res);
+    records->first = MIN(records->first, offset);
+    records->end = MAX(records->end, offset + IDXD_CR_SIZE);
     return true;
 }
 
 static MemTxResult idxd_record_slow(IDXDState *s, IDXDTask *t, uint64_t addr,
-                                    const uint8_t *cr)
+                                    const IDXDOpResult *res)
 {
     PCIDevice *pci = &s->parent_obj;
-    MemTxResult r = pci_dma_write(pci, addr + 1, cr + 1, IDXD_CR_SIZE - 1);
+    uint8_t cr[IDXD_CR_SIZE];
+    MemTxResult r;
 
+    idxd_completion_encode(cr, res);
+    r = pci_dma_write(pci, addr + 1, cr + 1, IDXD_CR_SIZE - 1);
     /* Whoever sees the status has to see the rest */
     smp_wmb();
     if (r == MEMTX_OK && s->running == t) {
@@ -277,7 +284,6 @@ static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
                         const IDXDOpResult *res, int batch_index,
                         IDXDRecords *records)
 {
-    uint8_t cr[IDXD_CR_SIZE];
     uint8_t code = res->status & IDXD_ST_CODE_MASK;
     bool failed = code != IDXD_ST_SUCCESS;
 
@@ -306,9 +312,8 @@ static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
         return true;
     }
 
-    idxd_completion_encode(cr, res);
-    if ((records && idxd_record_fast(s, records, desc->completion_addr, cr)) ||
-        idxd_record_slow(s, t, desc->completion_addr, cr) == MEMTX_OK) {
+    if ((records && idxd_record_fast(s, records, desc->completion_addr, res)) ||
+        idxd_record_slow(s, t, desc->completion_addr, res) == MEMTX_OK) {
         s->stats.completions++;
     } else if (s->running == t) {
         idxd_swerr(s, IDXD_ST_CR_TRANSLATION | IDXD_ST_FAULT_WRITE, t->wq,
@@ -336,6 +341,19 @@ static bool idxd_desc_check(IDXDState *s, const IDXDTask *t,
         return false;
     }
     return true;
+}
+
+/* The same for one that has work to do: how much, too */
+static bool idxd_desc_fit(IDXDState *s, const IDXDTask *t,
+                          const IDXDOpEnv *env, const IDXDDesc *desc,
+                          IDXDFitness *fit, IDXDOpResult *res)
+{
+    fit->fit = idxd_desc_check(s, t, env, desc, res);
+    if (fit->fit) {
+        fit->reads = idxd_op_read_bytes(desc);
+        fit->writes = idxd_op_write_bytes(desc);
+    }
+    return fit->fit;
 }
 
 static uint64_t idxd_first_buffer(const IDXDDesc *desc)
@@ -372,7 +390,8 @@ static void idxd_spoil(const IDXDDesc *desc, IDXDOpResult *res)
  * False if the task is gone.
  */
 static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
-                         bool fit, IDXDOpEnv *env, IDXDInjected injected,
+                         IDXDFitness fit, IDXDOpEnv *env,
+                         IDXDInjected injected,
                          int batch_index, IDXDRecords *records, bool *ok)
 {
     IDXDOpResult res = { 0 };
@@ -385,7 +404,7 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
         s->stats.ops[desc->opcode]++;
     }
 
-    if (fit || idxd_desc_check(s, t, env, desc, &res)) {
+    if (fit.fit || idxd_desc_fit(s, t, env, desc, &fit, &res)) {
         switch (injected.kind) {
         case IDXD_INJECT_HALT:
             idxd_halt(s, injected.value);
@@ -408,8 +427,8 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
             if (s->running != t) {
                 return false;
             }
-            s->stats.bytes_read += idxd_op_read_bytes(desc);
-            s->stats.bytes_written += idxd_op_write_bytes(desc);
+            s->stats.bytes_read += fit.reads;
+            s->stats.bytes_written += fit.writes;
             if (injected.kind == IDXD_INJECT_WRONG) {
                 idxd_spoil(desc, &res);
             }
@@ -426,7 +445,8 @@ static bool idxd_execute(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
 /* Gives the descriptor its time: when its record will be visible */
 static int64_t idxd_plan(IDXDState *s, const IDXDTask *t,
                          const IDXDOpEnv *env, const IDXDDesc *desc,
-                         int64_t earliest, bool *fit, IDXDInjected *injected)
+                         int64_t earliest, IDXDFitness *fit,
+                         IDXDInjected *injected)
 {
     IDXDOpResult res = { 0 };
     uint64_t bytes = 0;
@@ -437,16 +457,18 @@ static int64_t idxd_plan(IDXDState *s, const IDXDTask *t,
     data = start;
     *injected = idxd_inject_next(&s->inject);
 
-    *fit = idxd_desc_check(s, t, env, desc, &res);
-    if (*fit) {
+    if (idxd_desc_fit(s, t, env, desc, fit, &res)) {
         /* Reads and writes overlap; the longer of them takes the time */
-        bytes = MAX(idxd_op_read_bytes(desc), idxd_op_write_bytes(desc));
+        bytes = MAX(fit->reads, fit->writes);
     }
     if (bytes) {
         data = MAX(start + (int64_t)s->t.read, s->link_free);
-        if (s->t.read_bandwidth) {
-            data += muldiv64(bytes, s->time_scale, s->t.read_bandwidth);
+        if (bytes != s->transfer_bytes) {
+            s->transfer_bytes = bytes;
+            s->transfer = s->t.read_bandwidth ?
+                muldiv64(bytes, s->time_scale, s->t.read_bandwidth) : 0;
         }
+        data += s->transfer;
         s->link_free = data;
     }
     if (injected->kind == IDXD_INJECT_DELAY) {
@@ -468,7 +490,7 @@ static IDXDMember *idxd_member_decode(IDXDTask *t, uint32_t nth)
     idxd_desc_decode(&m->desc, t->list + (t->next + nth) * IDXD_DESC_SIZE);
     m->desc.pasid = t->desc.pasid;
     m->desc.priv = t->desc.priv;
-    m->fit = false;
+    m->fit.fit = false;
     return m;
 }
 
@@ -476,10 +498,12 @@ static IDXDMember *idxd_member_decode(IDXDTask *t, uint32_t nth)
 static void idxd_batch_plan(IDXDState *s, IDXDTask *t, int64_t now)
 {
     int64_t horizon = 0;
+    uint32_t passed = IDXD_NONE_PASSED;
     IDXDMember *m;
     IDXDOpEnv env;
 
     idxd_op_env(s, t->wq, true, &env);
+    env.passed = &passed;
     do {
         int64_t earliest = t->ready;
         int64_t done;
@@ -523,9 +547,10 @@ static void idxd_member_interrupt(IDXDState *s, IDXDTask *batch,
     t->wq = batch->wq;
     t->engine = batch->engine;
     t->ims = batch->ims;
-    memcpy(t->raw, desc->raw, sizeof(t->raw));
+    memcpy(t->raw, desc->raw, IDXD_DESC_SIZE);
     memcpy(t->raw, batch->raw, 4);      /* PASID and privilege */
     t->desc = *desc;
+    t->desc.raw = t->raw;
     QTAILQ_INSERT_TAIL(&s->tasks, t, all);
     QTAILQ_INSERT_TAIL(&s->wqs[t->wq].inflight, t, queue);
     idxd_event_at(s, t, IDXD_PHASE_INTERRUPTING, now + s->t.irq);

@@ -62,10 +62,17 @@ typedef struct IDXDInject {
     uint64_t done;
 } IDXDInject;
 
+/* What the checks of a descriptor have found */
+typedef struct IDXDFitness {
+    bool fit;                   /* passed them */
+    uint64_t reads;             /* bytes, if so */
+    uint64_t writes;
+} IDXDFitness;
+
 /* A member of a batch */
 typedef struct IDXDMember {
     IDXDDesc desc;
-    bool fit;                   /* passed the checks */
+    IDXDFitness fit;
 } IDXDMember;
 
 /* A descriptor that a portal accepted, until its last effect */
@@ -93,7 +100,7 @@ typedef struct IDXDTask {
     uint64_t fault_addr;
     /* Derived */
     IDXDDesc desc;
-    bool fit;                   /* passed the checks */
+    IDXDFitness fit;
     IDXDMember *members;        /* those planned, from the next one on */
     uint32_t room;              /* for so many */
     bool timed;                 /* in the queue of events */
@@ -212,6 +219,8 @@ struct IDXDState {
     uint64_t next_order;
     int64_t last_start;         /* the latest start of a descriptor */
     int64_t link_free;          /* when the read path is free again */
+    uint64_t transfer_bytes;    /* derived: so many take the read path */
+    int64_t transfer;           /* derived: so long; most are of one size */
     IDXDTaskList tasks;         /* all */
     IDXDTaskList events;        /* those that wait for a time, in order */
     IDXDTask *running;          /* whose memory accesses are under way */

@@ -109,14 +109,9 @@ static hwaddr to_page_end(hwaddr addr)
     return PAGE - addr % PAGE;
 }
 
-/*
- * Read guest memory: some bytes from @base + @off, at least one and at most
- * *@len.  RAM is returned in place and stays valid while the RCU read lock is
- * held; anything else is read into @bounce, which takes MIN(*@len, PAGE) bytes.
- * NULL: the access failed.
- */
-static const uint8_t *peek(Access *acc, hwaddr base, hwaddr off, hwaddr *len,
-                           uint8_t *bounce)
+/* What peek() does outside of the window */
+static const uint8_t *peek_translated(Access *acc, hwaddr base, hwaddr off,
+                                      hwaddr *len, uint8_t *bounce)
 {
     const IDXDOpEnv *env = acc->env;
     IDXDWindow *window = env->window;
@@ -130,10 +125,6 @@ static const uint8_t *peek(Access *acc, hwaddr base, hwaddr off, hwaddr *len,
         return NULL;
     }
     if (window) {
-        if (likely(addr - window->addr < window->len)) {
-            *len = MIN(n, window->len - (addr - window->addr));
-            return window->host + (addr - window->addr);
-        }
         there = HWADDR_MAX - addr;      /* as far as it goes */
         there = MAX(there, n);
     }
@@ -157,6 +148,26 @@ static const uint8_t *peek(Access *acc, hwaddr base, hwaddr off, hwaddr *len,
     }
     *len = n;
     return bounce;
+}
+
+/*
+ * Read guest memory: some bytes from @base + @off, at least one and at most
+ * *@len.  RAM is returned in place and stays valid while the RCU read lock is
+ * held; anything else is read into @bounce, which takes MIN(*@len, PAGE) bytes.
+ * NULL: the access failed.
+ */
+static inline const uint8_t *peek(Access *acc, hwaddr base, hwaddr off,
+                                  hwaddr *len, uint8_t *bounce)
+{
+    const IDXDWindow *window = acc->env->window;
+    hwaddr addr = base + off;
+
+    if (likely(window && addr - window->addr < window->len && addr >= base &&
+               !acc->env->inject_fault)) {
+        *len = MIN(*len, window->len - (addr - window->addr));
+        return window->host + (addr - window->addr);
+    }
+    return peek_translated(acc, base, off, len, bounce);
 }
 
 /* Like peek(), but all of the @len bytes or nothing; @buf takes them */
@@ -222,7 +233,7 @@ static hwaddr poke(Access *acc, hwaddr base, hwaddr off, const uint8_t *buf,
  * write at the same time: a difference that is gone when looked at closer is
  * none.
  */
-static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
+static inline size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
 {
     size_t i = 0;
 
@@ -885,8 +896,9 @@ void idxd_op_run(const IDXDOpEnv *env, const IDXDDesc *desc, IDXDOpResult *res)
 
     *res = (IDXDOpResult) { .status = IDXD_ST_SUCCESS };
 
-    RCU_READ_LOCK_GUARD();
-
+    if (!env->window) {
+        rcu_read_lock();
+    }
     switch (desc->opcode) {
     case IDXD_OP_MEMMOVE:
         done = run_memmove(&acc, desc, res);
@@ -926,6 +938,9 @@ void idxd_op_run(const IDXDOpEnv *env, const IDXDDesc *desc, IDXDOpResult *res)
         break;
     default:
         break;
+    }
+    if (!env->window) {
+        rcu_read_unlock();
     }
 
     if (acc.status != IDXD_ST_NONE) {

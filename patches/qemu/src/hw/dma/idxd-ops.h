@@ -26,7 +26,7 @@ typedef struct IDXDDesc {
     uint64_t dst;               /* byte 24: destination, source 2, ... */
     uint32_t size;              /* byte 32: bytes, or descriptors of a batch */
     uint16_t int_handle;        /* byte 36 */
-    uint8_t raw[IDXD_DESC_SIZE]; /* as submitted: operation specific bytes */
+    const uint8_t *raw;         /* as submitted, with operation specific bytes */
 } IDXDDesc;
 
 /* A stretch of RAM that was read last: spares the next one a translation */
@@ -35,6 +35,8 @@ typedef struct IDXDWindow {
     hwaddr len;                 /* 0: none yet */
     const uint8_t *host;
 } IDXDWindow;
+
+#define IDXD_NONE_PASSED    UINT32_MAX
 
 /* Where and under which rules a descriptor runs */
 typedef struct IDXDOpEnv {
@@ -45,6 +47,11 @@ typedef struct IDXDOpEnv {
      * long as the caller holds the RCU read lock and the BQL.
      */
     IDXDWindow *window;
+    /*
+     * For descriptors that are checked one after the other, or NULL: opcode
+     * and flags of the last that was fit, IDXD_NONE_PASSED at first.
+     */
+    uint32_t *passed;
     uint64_t gen_cap;           /* GENCAP as the guest reads it */
     uint64_t op_cap[4];         /* OPCAP as the guest reads it */
     uint64_t max_xfer;          /* bytes: the work queue's limit */
@@ -81,7 +88,7 @@ typedef struct IDXDOpResult {
 #define IDXD_GENCAP_DRAIN_RDBK      (1ull << 9)
 #define IDXD_GENCAP_BATCH1          (1ull << 52)
 
-/* Split the 64 bytes of a submitted descriptor into fields */
+/* Split the bytes of a submitted descriptor into fields; @raw has to stay */
 void idxd_desc_decode(IDXDDesc *desc, const uint8_t raw[IDXD_DESC_SIZE]);
 
 /*
@@ -108,8 +115,8 @@ uint64_t idxd_op_read_bytes(const IDXDDesc *desc);
 uint64_t idxd_op_write_bytes(const IDXDDesc *desc);
 
 /*
- * The 32 bytes of a completion record.  Whoever stores them stores byte 0
- * last: software polls it.
+ * The 32 bytes of a completion record, byte 0 last: software polls it, and
+ * @cr may be guest memory.
  */
 void idxd_completion_encode(uint8_t cr[IDXD_CR_SIZE], const IDXDOpResult *res);
 
