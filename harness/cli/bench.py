@@ -13,9 +13,7 @@ from harness.cli.options import Json
 def command(
     what: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[boot|edit|help|fig12|counters|systems|build|dsa]...", help="Which; default: boot, help."
-        ),
+        typer.Argument(metavar="[BENCH]...", help="Which of those above; default: boot, help."),
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", "-n", min=1, help="Repetitions; medians are printed.")] = 5,
     json: Json = False,

@@ -20,7 +20,7 @@ app = typer.Typer(
     "`harness patch check`. See docs/patches.md.",
 )
 
-Topic = Annotated[str, typer.Option(metavar="[linux|qemu]", help="Which series.")]
+Topic = Annotated[str, typer.Option(metavar="[linux|qemu]", help="Which series; without a default: both.")]
 
 
 @app.command("list")

@@ -36,6 +36,11 @@ def test_figures_and_exit_status(monkeypatch: pytest.MonkeyPatch, seconds: float
     assert [row["holds"] for row in json.loads(done.stdout)] == [True, status == 0]
 
 
+def test_the_help_tells_of_every_bench_there_is() -> None:
+    said = CliRunner().invoke(app, ["bench", "--help"]).stdout
+    assert [name for name in bench.BENCHES if f"{name}: " not in said] == []
+
+
 def test_an_edit_is_taken_back_whatever_happens(tmp_path: Path) -> None:
     file = tmp_path / "ksm.c"
     file.write_bytes(b"int x;\n")
