@@ -90,6 +90,8 @@ class MachineSpec:
     """One emulated DSA for each, with these options of QEMU's ``idxd-dsa``; their QOM ids are dsa0, dsa1, ..."""
     iommu: bool = False
     """Whether an IOMMU translates what devices read and write."""
+    plugin: str = ""
+    """A ``-plugin`` argument; ``harness/profiler.py`` makes one."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         words += ["-device", f"idxd-dsa,id=dsa{number}{listed}"]
     for name, path in sorted(spec.fw_cfg.items()):
         words += ["-fw_cfg", f"name={_full_name(name)},file={_quote(path)}"]
+    if spec.plugin:
+        words += ["-plugin", spec.plugin]
     if spec.paused:
         words.append("-S")
     return words

@@ -16,8 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import fleet, systems
+from harness import fleet, profiler, systems
 from harness.config import paths
+from harness.console import Symbols
 from harness.errors import FleetError, MachineError
 from harness.fleet import FleetPlan, FleetResult
 from harness.ksm import Sample
@@ -82,8 +83,10 @@ class Spent:
 
     passes: tuple[int, ...]
     """Instructions of the first :data:`PASSES` passes."""
+    whole: int
+    """Instructions of all passes, the one that was under way at the end included."""
     scanned: int
-    """Pages looked at in these passes."""
+    """Pages looked at in the first passes."""
     saved: int
     """Pages saved at their end."""
     merged_ns: int
@@ -118,8 +121,14 @@ def plan(setting: Setting, mix: str) -> FleetPlan:
     )
 
 
-def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False) -> FleetResult:
+def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False, plugin: str = "") -> FleetResult:
     """Run a fleet on a sealed machine of its own, with the devices of its system.
+
+    Args:
+        bench: QEMU, kernel and image.
+        what: the plan.
+        iommu: whether an IOMMU translates.
+        plugin: a plugin of QEMU that watches.
 
     Raises:
         MachineError: the machine did not come to its end.
@@ -135,7 +144,7 @@ def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False) -> FleetResu
         memory = MACHINE_BASE_MIB + what.vms * what.pages_per_vm * 4096 * 3 // 2 // 2**20
         spec = MachineSpec(
             bench.qemu, bench.kernel, bench.image, "measured", memory, fw_cfg={PLAN_FILE: work / "plan.txt"},
-            dsa=systems.machine_devices(systems.find(what.system)), iommu=iommu,
+            dsa=systems.machine_devices(systems.find(what.system)), iommu=iommu, plugin=plugin,
         )  # fmt: skip
         with Machine(spec, work / "run") as machine:
             machine.start()
@@ -144,6 +153,22 @@ def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False) -> FleetResu
         result = fleet.parse((work / "run" / "results.bin").read_bytes())
     fleet.check(what, result)
     return result
+
+
+def profile(bench: Workbench, setting: Setting, mix: str) -> tuple[Spent, list[profiler.Function]]:
+    """Run a setting and count what ksmd executes, function by function.
+
+    Raises:
+        BuildError: the profiler does not compile.
+        MachineError: the machine did not come to its end.
+        FleetError: the result is not what the plan demands.
+
+    """
+    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
+        out = Path(folder) / "blocks"
+        watch = profiler.argument(profiler.plugin(bench.qemu), bench.kernel, out)
+        spent = read(scan(bench, plan(setting, mix), iommu=setting.iommu, plugin=watch))
+        return spent, profiler.read(out.read_text().splitlines(), Symbols.read(bench.kernel.system_map))
 
 
 def ends(result: FleetResult) -> Iterator[Sample]:
@@ -172,6 +197,7 @@ def read(result: FleetResult) -> Spent:
     room = final.get("offload_slots_total")
     return Spent(
         passes=tuple(b["ksmd_ns"] - a["ksmd_ns"] for a, b in pairwise(rows[: PASSES + 1])),
+        whole=final["ksmd_ns"] - first["ksmd_ns"],
         scanned=last["pages_scanned"] - first["pages_scanned"],
         saved=last["pages_sharing"],
         merged_ns=merged["t_ns"] - first["t_ns"],
