@@ -69,6 +69,14 @@ def functional_image() -> Image:
 
 
 @pytest.fixture(scope="session")
+def debug_kernel() -> KernelBuild:
+    """The kernel with all witnesses: sanitizer, lockdep, DMA debugging, and crashes on request (LKDTM)."""
+    from harness import kbuild, patches, sources
+
+    return kbuild.build(patches.apply(sources.obtain("linux")), profile="debug")
+
+
+@pytest.fixture(scope="session")
 def sealed(qemu_build: QemuBuild, kernel_build: KernelBuild, measured_image: Image) -> Sealed:
     """The default kernel, QEMU and measured image."""
     return Sealed(qemu_build, kernel_build, measured_image)
