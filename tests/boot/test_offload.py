@@ -129,6 +129,24 @@ def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed
 
 
 @pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+def test_a_device_that_fails_but_never_lies_changes_nothing(
+    sealed: Sealed, tmp_path: Path, passes_one_by_one: int, system: str
+) -> None:
+    """What a device does not answer the processor does, with the same checksum, in the same pass."""
+    faults = {"lie": 0, "fail": 200, "refuse": 100, "hang": 2, "unmappable": 50}
+    lines = [(f"{DEBUG}/{name}", str(value)) for name, value in faults.items()]
+    lines += [(f"{DEBUG}/enable", "Y"), (f"{KSM}/offload_backend", "debug")]
+    lines += [
+        (f"{KSM}/offload_{name}", value)
+        for name, value in {"prefix_bytes": "0", "min_requests": "1", "timeout_ms": "2"}.items()
+    ]
+    plan = unit(**CONVERGED, **FINE, system=system, sysfs=tuple(lines))
+    result = sealed(plan, tmp_path / "run", devices=systems.machine_devices(systems.find(system)))
+    assert result.samples[-1]["offload_fallbacks"] > 0
+    assert _passes(result) == passes_one_by_one
+
+
+@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
 def test_two_runs_are_the_same_bytes_whatever_keeps_the_main_loop_busy(
     sealed: Sealed, tmp_path: Path, system: str
 ) -> None:
