@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bare.h"
+
 #define U "\n\t"
 
 /* QEMU starts ELF kernels with this note in 32-bit protected mode, paging off */
@@ -26,44 +28,6 @@ uint32_t fault_vector, fault_code, resume_stack, resume_at;
 void _start(void), vector_6(void), vector_13(void), vector_14(void);
 
 static unsigned checks, failures;
-
-static void outb(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
-static uint8_t inb(uint16_t port)
-{
-	uint8_t value;
-
-	asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-static void outl(uint16_t port, uint32_t value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
-static uint32_t inl(uint16_t port)
-{
-	uint32_t value;
-
-	asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static void put(const char *text)
-{
-	for (; *text; text++) {
-		while (!(inb(0x3fd) & 0x20))
-			;
-		outb(0x3f8, *text);
-	}
-}
-
-static void put_number(uint32_t value)
-{
-	char text[11], *p = text + 10;
-
-	*p = 0;
-	do {
-		*--p = '0' + value % 10;
-		value /= 10;
-	} while (value);
-	put(p);
-}
 
 static void check_(bool ok, const char *what, unsigned line)
 {
@@ -143,14 +107,6 @@ static uint64_t read_pasid(void)
 
 	fault_vector = 0;
 	asm volatile("mov %%esp, resume_stack; movl $1f, resume_at; rdmsr; 1:" : "+A"(value) : "c"(0xd93) : "memory");
-	return value;
-}
-
-static uint64_t now(void)
-{
-	uint64_t value;
-
-	asm volatile("rdtsc" : "=A"(value));
 	return value;
 }
 
@@ -269,27 +225,7 @@ static void test_enqueue_memory(void)
 
 /* --- devices ------------------------------------------------------------------------------------------------ */
 
-static volatile uint32_t *reg(uint32_t base, uint32_t offset) { return (volatile uint32_t *)(base + offset); }
-
-static void pci_write(unsigned slot, unsigned offset, uint32_t value)
-{
-	outl(0xcf8, 0x80000000 | slot << 11 | offset);
-	outl(0xcfc, value);
-}
-
-static unsigned pci_find(uint32_t id)
-{
-	for (unsigned slot = 0; slot < 32; slot++) {
-		outl(0xcf8, 0x80000000 | slot << 11);
-		if (inl(0xcfc) == id)
-			return slot;
-	}
-	return 0;
-}
-
 #define EDU 0xd2000000
-#define BAR0 0xd0000000
-#define BAR2 0xd1000000
 #define SHARED_LIMIT 4
 
 /* A device without the interface gets eight writes of 8 bytes */
@@ -308,14 +244,6 @@ static void test_plain_device(void)
 	check(*reg(EDU, 0x80) == src[0] && *reg(EDU, 0x88) == src[2] && *reg(EDU, 0x90) == src[4]);
 	check(RUN(FLAT, EDU + 0x80, src, ENQCMD) == ZF && !fault_vector);
 	check(RUN(FLAT, EDU + 0x80, src, ENQCMDS) == ZF && !fault_vector);
-}
-
-static bool command(uint32_t code, uint32_t operand)
-{
-	*reg(BAR0, 0xa0) = code << 20 | operand;
-	while (*reg(BAR0, 0xa8) & 0x80000000)
-		;
-	return !(*reg(BAR0, 0xa8) & 0xff);
 }
 
 static uint8_t record[32] __attribute__((aligned(32)));

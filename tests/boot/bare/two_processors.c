@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A kernel that is nothing but a test: two processors that give one accelerator work at the same time, through one
+ * dedicated and one shared queue, each with its own IA32_PASID. Then it waits for a byte on the serial port, in
+ * which time it may be saved and loaded elsewhere, and does it all once more.
+ */
+#include "bare.h"
+
+#define ROUNDS 5000
+#define SLOTS 16		/* that a processor has in flight */
+#define ENTRIES 64		/* of the dedicated queue: room for all */
+#define SHARED_ENTRIES 8	/* of the shared one: not enough, so that some have to be retried */
+#define TRAMPOLINE 0x8000
+#define PASID(cpu) (0x80000100u + (cpu))
+
+#define U "\n\t"
+
+asm(".pushsection .note.Xen, \"a\", @note" U ".balign 4" U ".long 4, 4, 18" U ".asciz \"Xen\"" U ".long _start" U
+    ".popsection" U
+    ".text" U ".globl _start" U "_start: cli; mov $stack_end, %esp; call main; 1: hlt; jmp 1b" U
+    /* the second processor wakes up in real mode, in a copy of this */
+    ".code16" U "trampoline: cli; xor %ax, %ax; mov %ax, %ds" U "lgdtl (0x8000 + 3f - trampoline)" U
+    "mov %cr0, %eax; or $1, %eax; mov %eax, %cr0; ljmpl $8, $2f" U "3: .word 23; .long gdt" U "trampoline_end:" U
+    ".code32" U "2: mov $16, %ax; mov %ax, %ds; mov %ax, %es; mov %ax, %ss; mov $second_stack_end, %esp" U
+    "call second; 1: hlt; jmp 1b");
+
+static uint8_t stack[16384] __attribute__((used, aligned(16)));
+static uint8_t second_stack[16384] __attribute__((used, aligned(16)));
+asm(".set stack_end, stack + 16384" U ".set second_stack_end, second_stack + 16384");
+
+uint64_t gdt[] = { 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
+extern const uint8_t trampoline[], trampoline_end[];
+void _start(void), second(void);
+
+struct slot {
+	uint32_t descriptor[16] __attribute__((aligned(64)));
+	volatile uint8_t record[32];
+	uint32_t source[16];
+	volatile uint32_t target[16];
+	uint32_t pattern;
+	bool prepared, busy;
+};
+
+static struct side {
+	struct slot slots[SLOTS];
+	uint32_t accepted, retried, wrong, lost;
+	uint32_t pasid;			/* what this processor's register says */
+} sides[2];
+
+static volatile unsigned phase[2];	/* what each processor may begin; what the second one has ended */
+
+static void write_pasid(uint32_t value)
+{
+	asm volatile("wrmsr" : : "c"(0xd93), "a"(value), "d"(0));
+}
+
+static uint32_t read_pasid(void)
+{
+	uint32_t low, high;
+
+	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(0xd93));
+	return low;
+}
+
+static bool enqueue(uint32_t portal, const uint32_t *descriptor)
+{
+	bool retry;
+
+	asm volatile(".byte 0xf2, 0x0f, 0x38, 0xf8, 0x07; setz %0"
+		     : "=q"(retry) : "a"(portal), "D"(descriptor) : "memory", "cc");
+	return !retry;
+}
+
+static void store(uint32_t portal, const uint32_t *descriptor)
+{
+	asm volatile(".byte 0x66, 0x0f, 0x38, 0xf8, 0x07" : : "a"(portal), "D"(descriptor) : "memory");
+}
+
+/* A copy whose content nobody else has */
+static void prepare(struct slot *s, uint32_t pattern)
+{
+	s->pattern = pattern;
+	for (unsigned i = 0; i < 16; i++) {
+		s->source[i] = pattern + i;
+		s->target[i] = 0;
+		s->descriptor[i] = 0;
+	}
+	s->record[0] = 0;
+	s->descriptor[1] = 3u << 24 | 0xc;	/* memmove, record valid and requested */
+	s->descriptor[2] = (uint32_t)s->record;
+	s->descriptor[4] = (uint32_t)s->source;
+	s->descriptor[6] = (uint32_t)s->target;
+	s->descriptor[8] = sizeof(s->source);
+	s->prepared = true;
+}
+
+static bool right(const struct slot *s)
+{
+	for (unsigned i = 0; i < 16; i++)
+		if (s->target[i] != s->pattern + i)
+			return false;
+	return s->record[0] == 1;
+}
+
+static void work(unsigned cpu, unsigned wq)
+{
+	uint32_t portal = BAR2 + wq * 0x4000, begun = 0, done = 0;
+	struct side *side = &sides[cpu];
+	uint64_t until = now() + 60000000000;
+
+	side->pasid = read_pasid();
+	side->accepted = side->retried = side->wrong = side->lost = 0;
+	while (done < ROUNDS && now() < until) {
+		for (unsigned i = 0; i < SLOTS; i++) {
+			struct slot *s = &side->slots[i];
+
+			if (s->busy && s->record[0]) {
+				side->wrong += !right(s);
+				s->busy = false;
+				done++;
+			}
+			if (s->busy || (!s->prepared && begun == ROUNDS))
+				continue;
+			if (!s->prepared)
+				prepare(s, ++begun << 8 | cpu << 7 | wq << 6);
+			if (!wq) {
+				store(portal, s->descriptor);
+			} else if (!enqueue(portal, s->descriptor)) {
+				side->retried++;
+				continue;
+			}
+			side->accepted++;
+			s->prepared = false;
+			s->busy = true;
+		}
+		asm volatile("pause");
+	}
+	side->lost = ROUNDS - done;
+}
+
+void second(void)
+{
+	write_pasid(PASID(1));
+	for (unsigned next = 1;; next++) {
+		while (phase[0] < next)
+			asm volatile("pause");
+		work(1, (next - 1) % 2);
+		phase[1] = next;
+	}
+}
+
+static void tell(unsigned cpu)
+{
+	const struct side *side = &sides[cpu];
+
+	put(" accepted ");
+	put_number(side->accepted);
+	put(" retried ");
+	put_number(side->retried);
+	put(" wrong ");
+	put_number(side->wrong);
+	put(" lost ");
+	put_number(side->lost);
+	put(" pasid ");
+	put_number(side->pasid & 0xfffff);
+}
+
+static void both_queues(void)
+{
+	for (unsigned wq = 0; wq < 2; wq++) {
+		unsigned now = ++phase[0];
+
+		work(0, wq);
+		while (phase[1] < now)
+			asm volatile("pause");
+		put(wq ? "shared:" : "dedicated:");
+		tell(0);
+		put(" and");
+		tell(1);
+		put("\n");
+	}
+}
+
+static void wake_second(void)
+{
+	volatile uint32_t *apic = (volatile uint32_t *)0xfee00000;
+
+	for (unsigned i = 0; i < (unsigned)(trampoline_end - trampoline); i++)
+		((volatile uint8_t *)TRAMPOLINE)[i] = trampoline[i];
+	apic[0xf0 / 4] = 0x1ff;
+	apic[0x310 / 4] = 1u << 24;
+	apic[0x300 / 4] = 0x4500;	/* INIT */
+	for (uint64_t until = now() + 10000000; now() < until;)
+		;
+	apic[0x310 / 4] = 1u << 24;
+	apic[0x300 / 4] = 0x4600 | TRAMPOLINE >> 12;
+}
+
+static bool set_up_accelerator(void)
+{
+	unsigned slot = pci_find(0x0b258086);
+
+	if (!slot)
+		return false;
+	pci_write(slot, 0x10, BAR0);
+	pci_write(slot, 0x14, 0);
+	pci_write(slot, 0x18, BAR2);
+	pci_write(slot, 0x1c, 0);
+	pci_write(slot, 4, 6);
+	*reg(BAR0, 0x400) = 3;		/* group 0: both queues, */
+	*reg(BAR0, 0x420) = 0xf;	/* all engines, */
+	*reg(BAR0, 0x428) = 96u << 20;	/* all read buffers */
+	for (unsigned wq = 0; wq < 2; wq++) {
+		*reg(BAR0, 0x800 + wq * 32) = wq ? SHARED_ENTRIES : ENTRIES;
+		*reg(BAR0, 0x804 + wq * 32) = wq ? SHARED_ENTRIES : 0;
+		*reg(BAR0, 0x808 + wq * 32) = 10 << 4 | (wq ? 3 << 28 : 1);	/* shared: PASIDs, privileged too */
+		*reg(BAR0, 0x80c + wq * 32) = 20 | 5 << 5;
+	}
+	return command(1, 0) && command(6, 0) && command(6, 1);
+}
+
+void main(void)
+{
+	if (!set_up_accelerator()) {
+		put("no accelerator\n");
+		outb(0xf4, 1);
+	}
+	write_pasid(PASID(0));
+	wake_second();
+	both_queues();
+	put("waiting\n");
+	while (!(inb(0x3fd) & 1))
+		asm volatile("pause");
+	inb(0x3f8);
+	both_queues();
+	put("end\n");
+	while (!(inb(0x3fd) & 1))
+		asm volatile("pause");
+	outb(0xf4, 0);
+	for (;;)
+		asm volatile("hlt");
+}
