@@ -55,7 +55,7 @@ def _machine_lists() -> dict[str, str]:
         return {}
 
 
-def _lists(name: str, suite: str | None) -> dict[str, str]:
+def _lists(name: str, suite: str | None, kind: str = "deb-src") -> dict[str, str]:
     """Lists of ours, fetched again if older than a day; returns the environment that selects them.
 
     Raises:
@@ -64,7 +64,7 @@ def _lists(name: str, suite: str | None) -> dict[str, str]:
     state = paths().tmp / f"apt-{name}"
     fetched = state / "fetched"
     with lock(state.with_name(f".{state.name}.lock"), what=f"the package index of {name}", wait=300):
-        config = _private_state(state, suite)
+        config = _private_state(state, suite, kind)
         age = time.time() - fetched.stat().st_mtime if fetched.exists() else None
         if age is None or age > DAY:
             try:
@@ -78,17 +78,17 @@ def _lists(name: str, suite: str | None) -> dict[str, str]:
     return config
 
 
-def _private_state(state: Path, suite: str | None) -> dict[str, str]:
+def _private_state(state: Path, suite: str | None, kind: str) -> dict[str, str]:
     """An apt configuration whose lists are ours alone; returns the environment that selects it.
 
-    With a suite its sources are the only ones, without one they are the machine's own.
+    With a suite its sources of this kind are the only ones, without one they are the machine's own.
     """
     for name in ("lists/partial", "cache/archives/partial"):
         (state / name).mkdir(parents=True, exist_ok=True)
     rows = [f'Dir::State "{state}";', 'Dir::State::status "/var/lib/dpkg/status";', f'Dir::Cache "{state}/cache";']
     if suite is not None:
         sources = state / "sources.list"
-        atomic_write(sources, f"deb-src [signed-by={KEYRING}] {mirror_address()} {suite} main\n")
+        atomic_write(sources, f"{kind} [signed-by={KEYRING}] {mirror_address()} {suite} main\n")
         rows += [f'Dir::Etc::sourcelist "{sources}";', 'Dir::Etc::sourceparts "-";']
     if os.getuid() == 0:
         rows.append('APT::Sandbox::User "root";')  # _apt cannot read below a home directory
@@ -135,7 +135,7 @@ def _named(package: str, wanted: str, config: dict[str, str]) -> str:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def download_binary(package: str, into: Path, version: str = "") -> Path:
+def download_binary(package: str, into: Path, version: str = "", suite: str | None = None) -> Path:
     """Fetch a binary package's .deb without installing it, verified against the signed index.
 
     A file that is there already is taken if its digest is the index's, and fetched again if not.
@@ -144,13 +144,14 @@ def download_binary(package: str, into: Path, version: str = "") -> Path:
         package: its name.
         into: where the file goes.
         version: an upstream version; by default what the index says is newest.
+        suite: any suite of the mirror; by default those that the machine itself uses.
 
     Raises:
         SourceError: no such package or version, no mirror, or the mirror serves another file.
     """
     into.mkdir(parents=True, exist_ok=True)
     with lock(into / f".{package}.lock", what=f"the download of {package}", wait=300):
-        config = _machine_lists()
+        config = _machine_lists() if suite is None else _lists(f"{suite}-binary", suite, "deb")
         chosen = _named(package, version, config)
         name, sha256 = _announced(chosen, config)
         target = into / name

@@ -163,16 +163,16 @@ def _applets(busybox: bytes) -> list[str]:
 # --- packages -----------------------------------------------------------------------------------------
 
 
-def package_file(package: str, where: str) -> bytes:
-    """The file that a package of the recipes puts at ``where`` in an image."""
+def package_file(package: str, where: str, suite: str | None = None) -> bytes:
+    """What a package of the recipes, of the machine's suite or of another, puts at ``where`` in an image."""
     recipe = recipes()["package"][package]
-    return _member(_package(recipe["package"]), recipe["files"][where])
+    return _member(_package(recipe["package"], suite), recipe["files"][where])
 
 
-def _package(name: str) -> Path:
-    folder = paths().sources / "debs"
+def _package(name: str, suite: str | None = None) -> Path:
+    folder = paths().sources / ("debs" if suite is None else f"debs-{suite}")
     present = sorted(folder.glob(f"{name}_*.deb"))
-    return present[-1] if present else debian.download_binary(name, folder)
+    return present[-1] if present else debian.download_binary(name, folder, suite=suite)
 
 
 def _member(archive: Path, member: str) -> bytes:

@@ -144,6 +144,13 @@ def test_upstream_part_of_a_version(version: str, upstream: str) -> None:
     assert debian.upstream(version) == upstream
 
 
+def test_a_package_of_another_suite_has_lists_of_its_own(mirror: Mirror, tmp_path: Path) -> None:
+    assert debian.download_binary("p", tmp_path / "debs", suite="later").exists()
+    [row] = (paths().tmp / "apt-later-binary" / "sources.list").read_text().splitlines()
+    assert row == f"deb [signed-by={debian.KEYRING}] http://m.invalid/debian later main"
+    assert mirror.calls()[-1] == "download p"
+
+
 # --- signing keys -------------------------------------------------------------------------------------
 
 
