@@ -94,7 +94,7 @@ class Review:
         return set(self._lines(done.stderr))
 
     def _lines(self, said: str) -> Iterator[str]:
-        for line in said.splitlines():
+        for line in re.sub("[‘’]", "'", said).splitlines():  # Linux's Makefile unsets LC_ALL
             if match := re.match(r"(\S+?):\d+:(?:\d+:)? (?:warning|error): (.*)", line):
                 yield f"{match[1].removeprefix(f'{self.tree.path}/')}: {match[2]}"
 
