@@ -312,7 +312,8 @@ static bool idxd_record(IDXDState *s, IDXDTask *t, const IDXDDesc *desc,
         return true;
     }
 
-    if ((records && idxd_record_fast(s, records, desc->completion_addr, res)) ||
+    if ((records &&
+         idxd_record_fast(s, records, desc->completion_addr, res)) ||
         idxd_record_slow(s, t, desc->completion_addr, res) == MEMTX_OK) {
         s->stats.completions++;
     } else if (s->running == t) {

@@ -26,7 +26,7 @@ typedef struct IDXDDesc {
     uint64_t dst;               /* byte 24: destination, source 2, ... */
     uint32_t size;              /* byte 32: bytes, or descriptors of a batch */
     uint16_t int_handle;        /* byte 36 */
-    const uint8_t *raw;         /* as submitted, with operation specific bytes */
+    const uint8_t *raw;         /* as submitted: operation specific bytes */
 } IDXDDesc;
 
 /* A stretch of RAM that was read last: spares the next one a translation */
