@@ -233,7 +233,8 @@ static hwaddr poke(Access *acc, hwaddr base, hwaddr off, const uint8_t *buf,
  * write at the same time: a difference that is gone when looked at closer is
  * none.
  */
-static inline size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
+static inline size_t first_difference(const uint8_t *a, const uint8_t *b,
+                                      size_t len)
 {
     size_t i = 0;
 
