@@ -11,16 +11,14 @@ from harness.workbench import workbench
 pytestmark = pytest.mark.boot
 
 
-def test_the_counters_cost_ksmd_less_than_a_hundredth() -> None:
+def test_the_series_costs_ksmd_less_than_a_hundredth_until_it_is_asked_for() -> None:
     figures = bench.counters(1)
     assert len(figures) == 4
-    # the second two are of the whole series, whose cost in mode cpu `harness bench counters` prints and judges
-    for figure in figures[:2]:
+    for figure in figures:
         assert figure.limit == 1.0
         assert figure.holds, f"{figure.name}: {figure.value:.3f}%, {figure.note}"
         assert figure.value > -1.0, f"{figure.name}: {figure.value:.3f}%: not the same work"
-    counting = figures[0]
-    assert counting.value != 0.0, "the kernels with and without counters are the same"
+    assert all(figure.value != 0.0 for figure in figures), "the kernels with and without the series are the same"
 
 
 def test_para_ksmc_spends_what_it_promises() -> None:
