@@ -36,7 +36,10 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc]
         return int(paramiko.OPEN_SUCCEEDED)
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._execute, args=(channel, command.decode()), daemon=True).start()
+        thread = threading.Thread(target=self._execute, args=(channel, command.decode()), daemon=True)
+        transport = channel.get_transport()
+        assert isinstance(transport, _Transport)
+        transport.after_reply = thread.start
         return True
 
     def _execute(self, channel: paramiko.Channel, command: str) -> None:
@@ -76,6 +79,18 @@ class _Session(paramiko.ServerInterface):  # type: ignore[misc]
             channel.close()
         except (OSError, EOFError, paramiko.SSHException):
             pass
+
+
+class _Transport(paramiko.Transport):  # type: ignore[misc]
+    """Lets a command run when the client knows that it was accepted: one that is quicker would close the channel."""
+
+    after_reply: Callable[[], None] | None = None
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)
+        if threading.current_thread() is self and self.after_reply:
+            start, self.after_reply = self.after_reply, None
+            start()
 
 
 class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]
@@ -124,7 +139,7 @@ class Server:
                 self.hang_up -= 1
                 client.close()
                 continue
-            transport = paramiko.Transport(client)
+            transport = _Transport(client)
             transport.add_server_key(self.host_key)
             if self.sftp:
                 transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Files)
