@@ -107,6 +107,15 @@ def test_batches_under_every_setting(sealed: Sealed, tmp_path: Path, mode: str, 
     sealed(_plan(mode, change=change), tmp_path / "run")
 
 
+@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+def test_a_page_of_zeroes_is_known_by_the_checksum_of_the_device(sealed: Sealed, tmp_path: Path, system: str) -> None:
+    """It becomes the kernel's own, not a KSM page, only if ksmd knows what the device makes of zeroes."""
+    plan = unit(**CONVERGED, **FINE, system=system, use_zero_pages=True)
+    result = sealed(plan, tmp_path / "run", devices=systems.machine_devices(systems.find(system)))
+    assert fleet.expect(plan).zero_saved > 0
+    assert result.samples[-1]["offload_checksums"] > 0
+
+
 @pytest.mark.parametrize("system", ACCELERATED)
 def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed, tmp_path: Path, system: str) -> None:
     """Each VM reads its memory again, merged and unmerged, and a page that became another's ends the run."""
