@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import packages
-from harness.builddir import BuildDir, Published, cpus, toolchain
+from harness.builddir import BuildDir, Published, ccache_environment, cpus, toolchain
 from harness.config import atomic_write, need_disk, paths, sha256_json
 from harness.errors import BuildError, EnvironmentProblem
 from harness.patches import AppliedSeries, held
@@ -91,6 +91,24 @@ def build(applied: AppliedSeries, *, jobs: int | None = None) -> QemuBuild:
                 result = _compile(directory, applied, inputs, jobs or cpus())
     data = result.path / "data"
     return QemuBuild(applied.tree.version, result.path / _BINARY, data / "qboot.rom", data, result.digest, applied)
+
+
+def target(qemu: QemuBuild, name: str) -> Path:
+    """Build something else of a finished QEMU's tree, say one of its tests, in the directory that QEMU came from.
+
+    Raises:
+        BuildError: it does not compile; the log has everything.
+        Busy: another harness builds in this directory.
+
+    """
+    where = qemu.binary.parent.parent
+    directory = BuildDir(where, f"{name} of QEMU {qemu.version}", nice=_NICE)
+    env = {**ccache_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
+    with directory.session():
+        # the environment that QEMU was configured with may be gone since
+        _configure(directory, qemu.applied.tree.path, env)
+        directory.make(["ninja", name], env)
+    return where / name
 
 
 def _compile(directory: BuildDir, applied: AppliedSeries, inputs: Mapping[str, Any], jobs: int) -> Published:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.builddir import ccache_environment
+from harness import qbuild
 from harness.qbuild import QemuBuild
 
 pytestmark = pytest.mark.boot
@@ -29,12 +29,16 @@ def command(qemu: QemuBuild, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", OURS)
 def test_of_the_series(qemu_build: QemuBuild, name: str, tmp_path: Path) -> None:
-    build = qemu_build.binary.parent.parent
+    program = qbuild.target(qemu_build, name)
     qemu = command(qemu_build, tmp_path)
-    environment = {**os.environ, **ccache_environment(), "QTEST_QEMU_BINARY": str(qemu)}
-    subprocess.run(["ninja", "-C", build, name], check=True, env=environment, capture_output=True)
+    environment = {**os.environ, "QTEST_QEMU_BINARY": str(qemu)}
     done = subprocess.run(
-        [build / name, "--tap", "-k"], cwd=build, env=environment, capture_output=True, text=True, timeout=900
+        [program, "--tap", "-k"],
+        cwd=qemu_build.binary.parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     planned = re.search(r"^1\.\.(\d+)$", done.stdout, re.MULTILINE)
