@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _SAID = "paraksm-bench: here"
 _PLAIN_INIT = f"#!/bin/busybox sh\necho '{_SAID}'\nexec /bin/busybox sleep 1000\n"
 _SECONDS = 60.0
-_PATIENCE = 1200.0  # wall seconds for a sealed run; it takes some fifteen
 _COUNTERS = "ksm-counters"
 _OWN_COST = 1.0
 """Per cent of ksmd's instructions that observing it may take."""

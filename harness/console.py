@@ -116,9 +116,13 @@ class Symbols:
         rows.sort()
         return cls(tuple(address for address, _ in rows), tuple(name for _, name in rows))
 
+    def at(self, address: int) -> int:
+        """Which symbol an address belongs to, or begins after; -1 below all."""
+        return bisect.bisect_right(self.addresses, address) - 1
+
     def name(self, address: int) -> str | None:
         """``symbol+0x12`` for an address inside the kernel's text, else ``None``."""
-        at = bisect.bisect_right(self.addresses, address) - 1
+        at = self.at(address)
         if at < 0 or address - self.addresses[at] > 1 << 20:
             return None
         return f"{self.names[at]}+{address - self.addresses[at]:#x}"

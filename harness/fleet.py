@@ -176,6 +176,15 @@ class FleetPlan(BaseModel):
             + self.dataset_pages
         )
 
+    @property
+    def memory_mib(self) -> int:
+        """What the VMs take of a machine, in MiB.
+
+        A page costs itself, its struct page, its rmap item and its share of page tables; unmerged it may be doubled
+        while the fleet is being filled.
+        """
+        return self.vms * self.pages_per_vm * PAGE * 3 // 2 // 2**20
+
     def lines(self) -> dict[str, str]:
         """The plan as the guest program knows it, key by key."""
         numbers: dict[str, int] = {

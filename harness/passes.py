@@ -141,10 +141,10 @@ def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False, plugin: str 
     with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
         work = Path(folder)
         (work / "plan.txt").write_text(what.render(), encoding="ascii")
-        memory = MACHINE_BASE_MIB + what.vms * what.pages_per_vm * 4096 * 3 // 2 // 2**20
         spec = MachineSpec(
-            bench.qemu, bench.kernel, bench.image, "measured", memory, fw_cfg={PLAN_FILE: work / "plan.txt"},
-            dsa=systems.machine_devices(systems.find(what.system)), iommu=iommu, plugin=plugin,
+            bench.qemu, bench.kernel, bench.image, "measured", MACHINE_BASE_MIB + what.memory_mib,
+            fw_cfg={PLAN_FILE: work / "plan.txt"}, dsa=systems.machine_devices(systems.find(what.system)),
+            iommu=iommu, plugin=plugin,
         )  # fmt: skip
         with Machine(spec, work / "run") as machine:
             machine.start()
@@ -165,10 +165,10 @@ def profile(bench: Workbench, setting: Setting, mix: str) -> tuple[Spent, list[p
 
     """
     with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
-        out = Path(folder) / "blocks"
-        watch = profiler.argument(profiler.plugin(bench.qemu), bench.kernel, out)
+        out, symbols = Path(folder) / "blocks", Symbols.read(bench.kernel.system_map)
+        watch = profiler.argument(profiler.plugin(bench.qemu), symbols, out)
         spent = read(scan(bench, plan(setting, mix), iommu=setting.iommu, plugin=watch))
-        return spent, profiler.read(out.read_text().splitlines(), Symbols.read(bench.kernel.system_map))
+        return spent, profiler.read(out.read_text().splitlines(), symbols)
 
 
 def ends(result: FleetResult) -> Iterator[Sample]:

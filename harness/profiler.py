@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import bisect
 import shlex
 from collections import Counter
 from collections.abc import Iterable
@@ -17,7 +16,6 @@ from harness.errors import BuildError
 from harness.run import CommandFailed, run
 
 if TYPE_CHECKING:
-    from harness.kbuild import KernelBuild
     from harness.qbuild import QemuBuild
 
 SOURCE = PROJECT / "kernel" / "profiler" / "thread.c"
@@ -56,14 +54,13 @@ def plugin(qemu: QemuBuild) -> Path:
     return final
 
 
-def argument(library: Path, kernel: KernelBuild, out: Path) -> str:
+def argument(library: Path, symbols: Symbols, out: Path) -> str:
     """The ``-plugin`` argument that watches ksmd and writes to ``out`` when QEMU ends.
 
     Raises:
         BuildError: the kernel has no ksmd.
 
     """
-    symbols = Symbols.read(kernel.system_map)
     where = dict(zip(symbols.names, symbols.addresses, strict=True))
     if _THREAD not in where:
         raise BuildError("this kernel has no ksmd", hint="CONFIG_KSM=y")
@@ -77,7 +74,7 @@ def read(lines: Iterable[str], symbols: Symbols) -> list[Function]:
     for line in lines:
         words = line.split()
         address, length, count = int(words[0], 16), int(words[1]), int(words[2])
-        at = bisect.bisect_right(symbols.addresses, address) - 1
+        at = symbols.at(address)
         instructions[at] += length * count
         if symbols.addresses[at] == address:
             entries[at] += count

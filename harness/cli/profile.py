@@ -51,7 +51,8 @@ def command(
         typer.echo(encoder.dumps({"spent": dataclasses.asdict(spent), "functions": rows}, indent=2))
         return
     total = sum(each.instructions for each in functions)
-    typer.echo(f"{total:,} instructions of ksmd; {spent.saved:,} pages saved, {spent.scanned:,} scanned in 4 passes\n")
+    did = f"{spent.saved:,} pages saved, {spent.scanned:,} scanned in {len(spent.passes)} passes"
+    typer.echo(f"{total:,} instructions of ksmd; {did}\n")
     typer.echo(f"{'share':>6} {'sum':>6} {'instructions':>14} {'entries':>10}  function")
     so_far = 0
     for each in functions[:top]:

@@ -187,10 +187,7 @@ def _cell(
     plan = fleet_plan(system, workload, seed, profile, knobs, virtual=virtual)
     if dataset is not None:
         plan = plan.model_copy(update={"dataset": FILE})
-    pages = plan.vms * plan.pages_per_vm
-    # a page costs itself, its struct page, its rmap item and its share of page tables; unmerged it may be doubled
-    # while the fleet is being filled
-    memory = MACHINE_BASE_MIB + pages * 4096 * 3 // 2 // 2**20 + (2 * dataset.mib if dataset else 0)
+    memory = MACHINE_BASE_MIB + plan.memory_mib + (2 * dataset.mib if dataset else 0)
     machine: dict[str, Any] = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
     if virtual:
         machine["devices"] = list(machine_devices(find(system)))

@@ -73,7 +73,7 @@ class Sealed:
         files = {"opt/paraksm/plan": work / "plan.txt"}
         if dataset:
             files["opt/paraksm/dataset"] = dataset
-        memory = 128 + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
+        memory = 128 + plan.memory_mib
         spec = MachineSpec(
             self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, dsa=devices
         )

@@ -57,7 +57,7 @@ def test_a_commit_builds_boots_and_merges(
     """The host's configuration, as far as the commit has its symbols; ksmd reaches what the contents allow."""
     kernel = kbuild.build(patches.apply(tree, _first(tree, commit)))
     plan = unit(**CONVERGED)
-    memory = 160 + plan.vms * plan.pages_per_vm * 4096 * 3 // 2 // 2**20
+    memory = 160 + plan.memory_mib
     out = bytearray()
     with Machine(MachineSpec(rest[0], kernel, rest[1], "functional", memory), tmp_path / "run") as machine:
         machine.start()
