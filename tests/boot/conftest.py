@@ -71,8 +71,6 @@ def functional_image() -> Image:
 @pytest.fixture(scope="session")
 def debug_kernel() -> KernelBuild:
     """The kernel with all witnesses: sanitizer, lockdep, DMA debugging, and crashes on request (LKDTM)."""
-    from harness import kbuild, patches, sources
-
     return kbuild.build(patches.apply(sources.obtain("linux")), profile="debug")
 
 

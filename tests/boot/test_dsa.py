@@ -23,6 +23,7 @@ from harness.kbuild import KernelBuild
 from harness.machine import Machine, MachineSpec
 from harness.qbuild import QemuBuild
 from tests import commands
+from tests.boot.guest import give, say
 
 BOOT_SECONDS = 120.0  # generous: this machine may be busy
 _DMATEST = "/sys/module/dmatest/parameters"
@@ -57,13 +58,6 @@ def start(qemu_build: QemuBuild, kernel_build: KernelBuild, functional_image: Im
     yield make
     for machine in machines:
         machine.stop()
-
-
-def say(machine: Machine, script: str, timeout: float = 300) -> str:
-    """Run a script in the guest that must succeed; what it printed is returned."""
-    done = machine.shell(script, timeout=timeout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def channels(machine: Machine) -> list[str]:
@@ -321,7 +315,7 @@ def test_accel_config(start: Start) -> None:
     machine = start({}, {}, configure=False)
     for package, where in _ACCEL_CONFIG:
         data = images.package_file(package, where)
-        assert machine.execute(f"cat > {where} && chmod 755 {where}", stdin=data, timeout=60) == 0
+        give(machine, where, data)
     said = say(machine, "accel-config test")
     assert re.findall(r"accfg-test(\d) (passed|\*\w+\*)", said) == [(str(n), "passed") for n in range(4)], said
     assert "SUCCESS!" in said
@@ -350,8 +344,7 @@ def test_accel_config_of_trixie(start: Start) -> None:
     machine = start({}, {}, configure=False)
     for package, where in (*_ACCEL_CONFIG, ("libc", "/lib/libc.so.6"), ("libc", "/lib64/ld-linux-x86-64.so.2")):
         data = images.package_file(package, where, suite="trixie")
-        file = f"/trixie/{where.rpartition('/')[2]}"
-        assert machine.execute(f"mkdir -p /trixie && cat > {file} && chmod 755 {file}", stdin=data, timeout=60) == 0
+        give(machine, f"/trixie/{where.rpartition('/')[2]}", data)
     tool = "/trixie/ld-linux-x86-64.so.2 --library-path /trixie /trixie/accel-config"
     assert say(machine, f"{tool} --version").strip() == "4.1.8+"  # what Debian's 4.1.8-1 says of itself
     # this version's tests begin with a look at pasid_enabled, which the driver sets only with an IOMMU that has PASIDs

@@ -24,6 +24,7 @@ from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.machine import Machine, MachineSpec
 from harness.qbuild import QemuBuild
+from tests.boot.guest import give, say
 
 BOOT_SECONDS = 180.0  # a kernel that checks every access, on a machine that may be busy
 WORDS = (
@@ -113,18 +114,6 @@ def start(qemu_build: QemuBuild, debug_kernel: KernelBuild, functional_image: Im
     yield make
     for machine in machines:
         machine.stop()
-
-
-def say(machine: Machine, script: str, timeout: float = 300) -> str:
-    """Run a script in the guest that must succeed; what it printed is returned."""
-    done = machine.shell(script, timeout=timeout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def give(machine: Machine, path: str, data: bytes) -> None:
-    """Put a program into the guest."""
-    assert machine.execute(f"cat > {path} && chmod 755 {path}", stdin=data, timeout=60) == 0
 
 
 def hooks(machine: Machine) -> dict[str, str]:
