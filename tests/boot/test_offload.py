@@ -10,6 +10,7 @@ import pytest
 
 from harness import fleet, systems
 from harness.fleet import FleetPlan, FleetResult
+from harness.systems import Write
 from tests.boot.sealed import CONVERGED, Sealed, unit
 
 pytestmark = pytest.mark.boot
@@ -22,6 +23,16 @@ def _plan(mode: str, change: dict[str, object] | None = None, **knobs: int) -> F
     """A fleet that is scanned to the end in one mode, the batches worked off by the processor."""
     lines = [*((f"{KSM}/offload_{name}", str(value)) for name, value in knobs.items()), (f"{KSM}/offload_mode", mode)]
     return unit(**{**CONVERGED, **FINE, **(change or {})}, sysfs=tuple(lines))
+
+
+def _faults(**rates: int) -> tuple[Write, ...]:
+    """The debug backend with these rates in place of the device, asked about everything."""
+    knobs = {"backend": "debug", "prefix_bytes": "0", "min_requests": "1", "timeout_ms": "2"}
+    return (
+        *((f"{DEBUG}/{name}", str(value)) for name, value in rates.items()),
+        (f"{DEBUG}/enable", "Y"),
+        *((f"{KSM}/offload_{name}", value) for name, value in knobs.items()),
+    )
 
 
 FINE = {"sample_ms": 1}
@@ -107,7 +118,7 @@ def test_batches_under_every_setting(sealed: Sealed, tmp_path: Path, mode: str, 
     sealed(_plan(mode, change=change), tmp_path / "run")
 
 
-@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+@pytest.mark.parametrize("system", ACCELERATED)
 def test_a_page_of_zeroes_is_known_by_the_checksum_of_the_device(sealed: Sealed, tmp_path: Path, system: str) -> None:
     """It becomes the kernel's own, not a KSM page, only if ksmd knows what the device makes of zeroes."""
     plan = unit(**CONVERGED, **FINE, system=system, use_zero_pages=True)
@@ -119,14 +130,8 @@ def test_a_page_of_zeroes_is_known_by_the_checksum_of_the_device(sealed: Sealed,
 @pytest.mark.parametrize("system", ACCELERATED)
 def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed, tmp_path: Path, system: str) -> None:
     """Each VM reads its memory again, merged and unmerged, and a page that became another's ends the run."""
-    faults = {"lie": 10, "fail": 20, "refuse": 20, "hang": 2, "unmappable": 10, "delay_us": 2}
-    lines = [(f"{DEBUG}/{name}", str(value)) for name, value in faults.items()]
-    lines += [(f"{DEBUG}/enable", "Y"), (f"{KSM}/offload_backend", "debug")]
-    lines += [
-        (f"{KSM}/offload_{name}", value)
-        for name, value in {"prefix_bytes": "0", "min_requests": "1", "timeout_ms": "2"}.items()
-    ]
-    plan = unit(**CONVERGED, **FINE, system=system, sysfs=tuple(lines))
+    faults = _faults(lie=10, fail=20, refuse=20, hang=2, unmappable=10, delay_us=2)
+    plan = unit(**CONVERGED, **FINE, system=system, sysfs=faults)
     devices = systems.machine_devices(systems.find(system))
     result = fleet.parse(sealed.raw(plan, tmp_path / "run", devices=devices))
     oracle, last = fleet.expect(plan), result.samples[-1]
@@ -137,25 +142,19 @@ def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed
     assert last["pages_shared"] + last["pages_sharing"] <= oracle.pages_shared + oracle.pages_sharing
 
 
-@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+@pytest.mark.parametrize("system", ACCELERATED)
 def test_a_device_that_fails_but_never_lies_changes_nothing(
     sealed: Sealed, tmp_path: Path, passes_one_by_one: int, system: str
 ) -> None:
     """What a device does not answer the processor does, with the same checksum, in the same pass."""
-    faults = {"lie": 0, "fail": 200, "refuse": 100, "hang": 2, "unmappable": 50}
-    lines = [(f"{DEBUG}/{name}", str(value)) for name, value in faults.items()]
-    lines += [(f"{DEBUG}/enable", "Y"), (f"{KSM}/offload_backend", "debug")]
-    lines += [
-        (f"{KSM}/offload_{name}", value)
-        for name, value in {"prefix_bytes": "0", "min_requests": "1", "timeout_ms": "2"}.items()
-    ]
-    plan = unit(**CONVERGED, **FINE, system=system, sysfs=tuple(lines))
+    faults = _faults(lie=0, fail=200, refuse=100, hang=2, unmappable=50)
+    plan = unit(**CONVERGED, **FINE, system=system, sysfs=faults)
     result = sealed(plan, tmp_path / "run", devices=systems.machine_devices(systems.find(system)))
     assert result.samples[-1]["offload_fallbacks"] > 0
     assert _passes(result) == passes_one_by_one
 
 
-@pytest.mark.parametrize("system", ["dsa-ksm", "para-ksmc", "para-ksmt"])
+@pytest.mark.parametrize("system", ACCELERATED)
 def test_two_runs_are_the_same_bytes_whatever_keeps_the_main_loop_busy(
     sealed: Sealed, tmp_path: Path, system: str
 ) -> None:

@@ -380,7 +380,7 @@ def _sealed(text: str) -> bytes:
     ("old", "new", "words"),
     [
         ("201,1159,480,0,5,0,0,0,2048,9412", "201,1158,480,0,5,0,0,0,2048,9412", "pages_sharing is 1158"),
-        ("201,1159,480,0,5,0,0,0,2048,9412", "201,1159,479,1,5,0,0,0,256,10224", "pages_volatile is 1"),
+        ("201,1159,480,0,5,0,0,0,2048,9412", "201,1159,479,1,5,0,0,0,2048,9412", "pages_volatile is 1"),
         ("bad_pages_merged 0", "bad_pages_merged 3", "bad_pages_merged is 3"),
         ("bad_pages_unmerged 0", "bad_pages_unmerged 1", "bad_pages_unmerged is 1"),
         ("ksm_pages_after_unmerge 0", "ksm_pages_after_unmerge 2", "ksm_pages_after_unmerge is 2"),
@@ -425,7 +425,7 @@ def test_a_result_of_another_shape(old: str, new: str, words: str) -> None:
 def test_saving_more_than_the_contents_allow_is_an_error() -> None:
     window = plan(converge_passes=0, window_ms=50)
     text = RECORDED.read_text().replace("converge_passes 4", "converge_passes 0").replace("window_ms 0", "window_ms 50")
-    text = text.replace("pages_to_scan 2048\nsleep_millisecs 0", "pages_to_scan 2048\nsleep_millisecs 20")
+    text = text.replace("sleep_millisecs 0\n", "sleep_millisecs 20\n")
     fleet.check(window, fleet.parse(_sealed(text)))
     text = text.replace(",201,1159,480,0,5", ",201,1160,480,0,5")
     with pytest.raises(FleetError, match="1160 pages were saved, the contents allow 1159"):
@@ -435,7 +435,7 @@ def test_saving_more_than_the_contents_allow_is_an_error() -> None:
 def test_ksmd_must_sleep_when_there_is_no_ksm() -> None:
     still = plan(converge_passes=0, window_ms=50, system="no-ksm")
     text = RECORDED.read_text().replace("converge_passes 4", "converge_passes 0").replace("window_ms 0", "window_ms 50")
-    text = text.replace("pages_to_scan 2048\nsleep_millisecs 0", "pages_to_scan 2048\nsleep_millisecs 20")
+    text = text.replace("sleep_millisecs 0\n", "sleep_millisecs 20\n")
     with pytest.raises(FleetError, match=r"(?s)though ksmd never ran.*though it was off"):
         fleet.check(still, fleet.parse(_sealed(text.replace("\nksm 1\n", "\nksm 0\n"))))
 

@@ -73,6 +73,30 @@ static bool command(uint32_t code, uint32_t operand)
 	return !(*reg(BAR0, 0xa8) & 0xff);
 }
 
+/* One group with these engines, a dedicated queue and, behind it, a shared one; entries are at most what they hold. */
+static bool set_up_accelerator(uint32_t engines, uint32_t dedicated, uint32_t shared)
+{
+	unsigned slot = pci_find(0x0b258086);
+
+	if (!slot)
+		return false;
+	pci_write(slot, 0x10, BAR0);
+	pci_write(slot, 0x14, 0);
+	pci_write(slot, 0x18, BAR2);
+	pci_write(slot, 0x1c, 0);
+	pci_write(slot, 4, 6);
+	*reg(BAR0, 0x400) = 3;		/* group 0: both queues, */
+	*reg(BAR0, 0x420) = engines;
+	*reg(BAR0, 0x428) = 96u << 20;	/* all read buffers */
+	for (unsigned wq = 0; wq < 2; wq++) {
+		*reg(BAR0, 0x800 + wq * 32) = wq ? shared : dedicated;
+		*reg(BAR0, 0x804 + wq * 32) = wq ? shared : 0;
+		*reg(BAR0, 0x808 + wq * 32) = 10 << 4 | (wq ? 3 << 28 : 1);	/* shared: PASIDs, privileged too */
+		*reg(BAR0, 0x80c + wq * 32) = 20 | 5 << 5;
+	}
+	return command(1, 0) && command(6, 0) && command(6, 1);
+}
+
 static uint64_t now(void)
 {
 	uint64_t value;

@@ -271,24 +271,10 @@ static bool completed(void)
 
 static void test_accelerator(void)
 {
-	unsigned slot = pci_find(0x0b258086), accepted = 0, refused = 0;
+	unsigned accepted = 0, refused = 0;
 
-	check(slot);
-	pci_write(slot, 0x10, BAR0);
-	pci_write(slot, 0x14, 0);
-	pci_write(slot, 0x18, BAR2);
-	pci_write(slot, 0x1c, 0);
-	pci_write(slot, 4, 6);
-	*reg(BAR0, 0x400) = 3;          /* group 0: both queues, */
-	*reg(BAR0, 0x420) = 1;          /* one engine, */
-	*reg(BAR0, 0x428) = 96u << 20;  /* all read buffers */
-	for (unsigned wq = 0; wq < 2; wq++) {
-		*reg(BAR0, 0x800 + wq * 32) = wq ? SHARED_LIMIT : 16;
-		*reg(BAR0, 0x804 + wq * 32) = wq ? SHARED_LIMIT : 0;
-		*reg(BAR0, 0x808 + wq * 32) = 10 << 4 | (wq ? 3 << 28 : 1); /* shared: PASIDs, privileged too */
-		*reg(BAR0, 0x80c + wq * 32) = 20 | 5 << 5;
-	}
-	check(command(1, 0) && command(6, 0) && command(6, 1));
+	check(pci_find(0x0b258086));
+	check(set_up_accelerator(1, 16, SHARED_LIMIT));
 
 	check(RUN(FLAT, BAR2, noop(0), MOVDIR64B) == FLAGS && !fault_vector && completed());
 	/* a dedicated queue takes no deferrable write */

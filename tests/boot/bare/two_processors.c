@@ -196,32 +196,9 @@ static void wake_second(void)
 	apic[0x300 / 4] = 0x4600 | TRAMPOLINE >> 12;
 }
 
-static bool set_up_accelerator(void)
-{
-	unsigned slot = pci_find(0x0b258086);
-
-	if (!slot)
-		return false;
-	pci_write(slot, 0x10, BAR0);
-	pci_write(slot, 0x14, 0);
-	pci_write(slot, 0x18, BAR2);
-	pci_write(slot, 0x1c, 0);
-	pci_write(slot, 4, 6);
-	*reg(BAR0, 0x400) = 3;		/* group 0: both queues, */
-	*reg(BAR0, 0x420) = 0xf;	/* all engines, */
-	*reg(BAR0, 0x428) = 96u << 20;	/* all read buffers */
-	for (unsigned wq = 0; wq < 2; wq++) {
-		*reg(BAR0, 0x800 + wq * 32) = wq ? SHARED_ENTRIES : ENTRIES;
-		*reg(BAR0, 0x804 + wq * 32) = wq ? SHARED_ENTRIES : 0;
-		*reg(BAR0, 0x808 + wq * 32) = 10 << 4 | (wq ? 3 << 28 : 1);	/* shared: PASIDs, privileged too */
-		*reg(BAR0, 0x80c + wq * 32) = 20 | 5 << 5;
-	}
-	return command(1, 0) && command(6, 0) && command(6, 1);
-}
-
 void main(void)
 {
-	if (!set_up_accelerator()) {
+	if (!set_up_accelerator(0xf, ENTRIES, SHARED_ENTRIES)) {
 		put("no accelerator\n");
 		outb(0xf4, 1);
 	}
