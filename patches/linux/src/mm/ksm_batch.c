@@ -268,15 +268,25 @@ static int order_by_index(struct ksm_batch *b, struct ksm_batch_slot *x,
 	return (int)x->index - (int)y->index;
 }
 
+/* How two keys compare, counted if that decides; 0 also where there are none */
+static int order_by_key(struct ksm_batch *b, u32 x, u32 y)
+{
+	if (!b->ops->key_offset || x == y)
+		return 0;
+	b->stats.keyed++;
+	return x < y ? -1 : 1;
+}
+
 static int order_by_content(struct ksm_batch *b, struct ksm_batch_slot *x,
 			    struct ksm_batch_slot *y)
 {
+	int order;
+
 	if (x->page == y->page)
 		return 0;
-	if (b->ops->key_offset && x->key != y->key) {
-		b->stats.keyed++;
-		return x->key < y->key ? -1 : 1;
-	}
+	order = order_by_key(b, x->key, y->key);
+	if (order)
+		return order;
 	b->stats.sorted++;
 	cond_resched();
 	return b->ops->compare_cpu(b->ctx, x->page, y->page);
@@ -312,30 +322,31 @@ static void search_start(struct ksm_batch *b, struct ksm_batch_list *list)
 	}
 }
 
-static u32 node_key(const struct ksm_batch *b, const struct rb_node *rb)
+/* How a candidate and a node of the tree compare by their keys */
+static int slot_order(struct ksm_batch *b, const struct ksm_batch_slot *slot,
+		      const struct rb_node *rb)
 {
-	return *(const u32 *)((const char *)rb + b->ops->key_offset);
+	const char *key = (const char *)rb + b->ops->key_offset;
+
+	return order_by_key(b, slot->key, *(const u32 *)key);
 }
 
 /* One step down the tree; false if there is none, or if keys do not decide */
 static bool slot_step(struct ksm_batch *b, struct ksm_batch_slot *slot)
 {
 	struct rb_node *rb = *slot->link;
-	u32 key;
+	int order;
 
-	if (!rb)
+	order = rb ? slot_order(b, slot, rb) : 0;
+	if (!order)
 		return false;
-	key = node_key(b, rb);
-	if (slot->key == key)
-		return false;
-	if (slot->key < key) {
+	if (order < 0) {
 		slot->succ = rb;
 		slot->link = &rb->rb_left;
 	} else {
 		slot->pred = rb;
 		slot->link = &rb->rb_right;
 	}
-	b->stats.keyed++;
 	if (*slot->link)
 		prefetch(*slot->link);
 	return true;
@@ -568,18 +579,9 @@ static bool req_prepare(struct ksm_batch *b, struct ksm_batch_req *req,
 	const struct ksm_batch_ops *ops = b->ops;
 
 	req->status = KSM_REQ_DONE;
-	req->order = 0;
+	req->order = slot_order(b, req->slot, req->node->rb);
 	req->cookie = 0;
-	if (ops->key_offset) {
-		u32 key = node_key(b, req->node->rb);
-
-		if (req->slot->key != key) {
-			b->stats.keyed++;
-			req->order = req->slot->key < key ? -1 : 1;
-			return false;
-		}
-	}
-	if (req->slot->page == req->node->page)
+	if (req->order || req->slot->page == req->node->page)
 		return false;
 	req->status = KSM_REQ_PENDING;
 	if (looked_at) {
