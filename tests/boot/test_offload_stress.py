@@ -172,6 +172,9 @@ def rage(machine: Machine, storm: Storm, seed: int, seconds: int) -> str:
     calm = " ".join([f"seed={seed}", "seconds=0", *huge])
     said += say(machine, f"storm {calm}", timeout=900)
     assert "storm: ok" in said
+    assert {(row[1], row[2]) for row in map(str.split, said.splitlines()) if row[0] == "emptied"} == {
+        (mode, f"merge_across_nodes={across}") for mode in MODES for across in "01"
+    }
     return said
 
 

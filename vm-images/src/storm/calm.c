@@ -5,9 +5,11 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "storm.h"
@@ -18,6 +20,7 @@
 #define KINDS 50U		/* contents, most of which several pages have */
 #define HUGE (2UL << 20)
 #define SECONDS 300UL		/* no number of passes takes so long on a kernel that works */
+#define CHAIN 8UL		/* pages of one content, of which two share a KSM page */
 
 /* How often a content occurs: once, twice, three times, some of them hundreds of times. */
 static uint32_t kind_of(unsigned long page)
@@ -137,10 +140,78 @@ static bool one_mode(uint64_t *area, const char *mode, long limit)
 	return true;
 }
 
+/* All that KSM shares are CHAIN pages of one content, and these are the figures of it. */
+static bool shared(long pages, long nodes, long chains)
+{
+	return ksm_read("pages_shared") == nodes && ksm_read("pages_sharing") == pages - nodes &&
+	       ksm_read("stable_node_chains") == chains;
+}
+
+/*
+ * The only node of a tree is a chain, and all of its pages go at once. The next page with that content finds it empty:
+ * it has to leave the tree it is in, which for a second NUMA node is not the first one.
+ */
+static bool emptied(const char *mode, const char *across)
+{
+	char *area = mmap(NULL, CHAIN * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t give_up = now_ns() + SECONDS * 1000000000ULL;
+	unsigned long second = 1UL << 1;
+	bool ok = false;
+
+	if (area == MAP_FAILED || madvise(area, CHAIN * PAGE, MADV_NOHUGEPAGE) ||
+	    syscall(SYS_mbind, area, CHAIN * PAGE, MPOL_BIND, &second, 8 * sizeof(second), 0) ||
+	    madvise(area, CHAIN * PAGE, MADV_MERGEABLE)) {
+		complain("memory of the second node: %m");
+		return false;
+	}
+	if (!put(KSM "run", "2") || !put(KSM "max_page_sharing", "2") || !put(KSM "merge_across_nodes", across) ||
+	    !put(KSM "use_zero_pages", "0") || !put(KSM "offload_mode", mode)) {
+		complain("a setting was refused before mode %s: %m", mode);
+		return false;
+	}
+	for (unsigned long i = 0; i < CHAIN; i++)
+		content_write((uint64_t *)(area + i * PAGE), (struct content){ .id = 8 });
+	do {
+		passed(1, give_up);
+	} while (!shared(CHAIN, CHAIN / 2, 1) && now_ns() < give_up);
+	if (!shared(CHAIN, CHAIN / 2, 1)) {
+		complain("mode %s: no chain came of %lu equal pages", mode, CHAIN);
+		goto out;
+	}
+	/* ksmd stands still, so that it learns of all this at once */
+	madvise(area, CHAIN * PAGE, MADV_DONTNEED);
+	for (unsigned long i = 0; i < 2; i++)
+		content_write((uint64_t *)(area + i * PAGE), (struct content){ .id = 8 });
+	do {
+		passed(1, give_up);
+	} while (!shared(2, 1, 0) && now_ns() < give_up);
+	ok = shared(2, 1, 0);
+	if (ok)
+		printf("emptied %s merge_across_nodes=%s\n", mode, across);
+	else
+		complain("mode %s, merge_across_nodes %s: two pages after an emptied chain: shared %ld sharing %ld chains %ld",
+			 mode, across, ksm_read("pages_shared"), ksm_read("pages_sharing"),
+			 ksm_read("stable_node_chains"));
+out:
+	munmap(area, CHAIN * PAGE);
+	return ok && put(KSM "run", "2");
+}
+
+/* The next word of a list with commas. */
+static bool next(const char **list, char *word, size_t size)
+{
+	size_t length = strcspn(*list, ",");
+
+	snprintf(word, size, "%.*s", (int)length, *list);
+	*list += length + ((*list)[length] == ',');
+	return length;
+}
+
 bool calm(void)
 {
 	char *raw = mmap(NULL, PAGES * PAGE + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t *area = (uint64_t *)(((uintptr_t)raw + HUGE - 1) & ~(HUGE - 1));
+	const char *modes = opt.calm;
 	char mode[32];
 
 	if (raw == MAP_FAILED || madvise(area, PAGES * PAGE, opt.huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) ||
@@ -150,10 +221,14 @@ bool calm(void)
 	}
 	for (unsigned long i = 0; i < PAGES; i++)
 		content_write(area + i * PAGE_WORDS, (struct content){ .id = kind_of(i) });
-	for (const char *at = opt.calm; *at; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
-		snprintf(mode, sizeof(mode), "%.*s", (int)strcspn(at, ","), at);
+	while (next(&modes, mode, sizeof(mode)))
 		if (!one_mode(area, mode, 256) || !one_mode(area, mode, 2))
 			return false;
-	}
+	/* alone from here on, or these pages would be shared, too */
+	munmap(area, PAGES * PAGE);
+	modes = opt.calm;
+	while (next(&modes, mode, sizeof(mode)))
+		if (!emptied(mode, "1") || !emptied(mode, "0"))
+			return false;
 	return true;
 }
