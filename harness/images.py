@@ -212,7 +212,8 @@ def program(name: str) -> Path:
     sources = sorted({file for pattern in recipe["sources"] for file in root.glob(pattern)})
     if not sources:
         raise BuildError(f"{name}: no sources match {recipe['sources']}")
-    headers = sorted({file for source in sources for file in source.parent.glob("*.h")})
+    folders = {file.parent for file in sources} | {root / flag[2:] for flag in recipe["flags"] if flag.startswith("-I")}
+    headers = sorted({file for folder in folders for file in folder.glob("*.h")})
     compiler = recipe["compiler"]
     key = sha256_json(
         [

@@ -2,8 +2,9 @@
 """What the documents say is so: every command parses, every example that is marked runs, every name exists.
 
 A comment above a block says who executes it: ``executed: unit`` here on a project in miniature, ``executed: boot``
-in ``tests/boot/test_docs.py``, ``executed: guest`` by the tests of what it is about, ``elsewhere`` nobody: it is for a
-machine without this project. All other shell blocks are parsed by the command line's own parsers.
+in ``tests/boot/test_docs.py``, ``executed: guest`` by the tests of what it is about, ``executed: program`` by
+``test_workloads.py`` with the guest's programs, ``elsewhere`` nobody: it is for a machine without this project. All
+other shell blocks are parsed by the command line's own parsers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ OTHERS = {"git", "gpg", "pytest", "python3", "tox", ".venv/bin/tox", "$EDITOR"}
 """Programs that are not ours and may stand in an example."""
 
 MARKS = (
-    "", "output", "test-command", "executed: unit", "executed: boot", "executed: guest", "elsewhere", "contracts",
+    "", "output", "test-command", "executed: unit", "executed: boot", "executed: guest", "executed: program",
+    "elsewhere", "contracts",
 )  # fmt: skip
 
 BLOCKS = commands.blocks()
@@ -49,7 +51,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_of_every_block_exists(block: Block) -> None:
     if block.language == "" and "harness " not in block.text:
         return  # what a program printed
-    ours = block.mark not in ("output", "elsewhere", "executed: guest")
+    ours = block.mark not in ("output", "elsewhere", "executed: guest", "executed: program")
     found = block.commands() if ours else []
     assert found or not ours, f"{block.place}: a shell block without a command"
     for words in found:

@@ -84,6 +84,17 @@ def test_program_is_static_cached_and_rebuilt_when_its_source_changes(
     assert subprocess.run([second], capture_output=True, text=True, check=True).stdout == "two\n"
 
 
+def test_program_is_rebuilt_when_a_header_of_another_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _project(tmp_path, monkeypatch, '#include "word.h"\nint main(void) { return WORD; }\n', '"-O1", "-Isrc/shared"')
+    header = tmp_path / "project" / "vm-images" / "src" / "shared" / "word.h"
+    header.parent.mkdir()
+    for status in (3, 4):
+        header.write_text(f"#define WORD {status}\n")
+        assert subprocess.run([images.program("hello")], check=False).returncode == status
+
+
 def test_two_builds_of_a_program_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = []
     for folder in ("here", "elsewhere"):

@@ -5,16 +5,6 @@
  */
 #include "fleet.h"
 
-/* Finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection, so different keys give different words. */
-uint64_t mix64(uint64_t x)
-{
-	x ^= x >> 30;
-	x *= 0xbf58476d1ce4e5b9ULL;
-	x ^= x >> 27;
-	x *= 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
 long plan_pages(const struct plan *p)
 {
 	return p->pages_shared_all + p->pages_shared_some + p->pages_zero + p->pages_unique + p->pages_volatile;

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "mix64.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -67,7 +69,6 @@ void plan_write(const struct plan *plan, FILE *out);
 /* content.c: what is in memory; a page is a function of (seed, class, coordinates) alone */
 enum page_class { CLASS_SHARED_ALL = 1, CLASS_SHARED_SOME, CLASS_ZERO, CLASS_UNIQUE, CLASS_VOLATILE };
 
-uint64_t mix64(uint64_t x);
 uint64_t page_key(const struct plan *plan, long vm, long page, uint64_t version, enum page_class *class_);
 void page_fill(const struct plan *plan, uint64_t *page, uint64_t key, enum page_class class_);
 bool page_check(const struct plan *plan, const uint64_t *page, uint64_t key, enum page_class class_);
