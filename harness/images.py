@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import stat
 import sys
+import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import debian
+from harness import debian, sourcepackage
 from harness.config import (
     PROJECT,
     atomic_dir,
@@ -34,6 +36,7 @@ from harness.config import (
 )
 from harness.errors import BuildError, SourceError, UsageError
 from harness.run import CommandFailed, run
+from harness.sourcepackage import SourcePackage
 from harness.sources import untar
 from harness.ui import ui
 
@@ -215,16 +218,24 @@ def program(name: str) -> Path:
     folders = {file.parent for file in sources} | {root / flag[2:] for flag in recipe["flags"] if flag.startswith("-I")}
     headers = sorted({file for folder in folders for file in folder.glob("*.h")})
     compiler = recipe["compiler"]
-    key = sha256_json(
-        [
-            recipe,
-            {str(file.relative_to(root)): sha256_file(file) for file in (*sources, *headers)},
-            run([compiler, "--version"]).stdout,
-        ]
-    )
-    final = paths().images / "programs" / f"{name}-{key[:16]}" / name
-    if not is_whole(final):
-        ui().step(f"compiling {name} for the guest")
+    inputs = [
+        recipe,
+        {str(file.relative_to(root)): sha256_file(file) for file in (*sources, *headers)},
+        run([compiler, "--version"]).stdout,
+    ]
+    package = SourcePackage.of(recipe["debian"]) if "debian" in recipe else None
+    described = sourcepackage.description(package) if package else None
+    if described:
+        inputs += [sha256_file(described), sha256_file(Path(sourcepackage.__file__))]
+    final = paths().images / "programs" / f"{name}-{sha256_json(inputs)[:16]}" / name
+    if is_whole(final):
+        return final
+    ui().step(f"compiling {name} for the guest")
+    if package and described:
+        with lock(paths().images / f".program-{name}.lock", what=f"the program {name}", wait=600):
+            if not is_whole(final):
+                _make(name, recipe, sources, package, described, final)
+    else:
         _compile(name, recipe, sources, final)
     return final
 
@@ -241,19 +252,38 @@ def _compile(name: str, recipe: Mapping[str, Any], sources: list[Path], final: P
             words += [str(file) for pattern in pypi["sources"] for file in sorted(unpacked.glob(pattern))]
             words = [part for word in words for part in _language(word)] + ["-x", "none"]
             flags += [f"-I{unpacked}", f"-ffile-prefix-map={unpacked}=."]
-        try:
-            run(
-                [recipe["compiler"], "-static", "-Wl,--build-id=none", *flags, "-o", work / name, *words,
-                 *recipe.get("libraries", [])],
-                cwd=root,
-                log=log,
-                env={"SOURCE_DATE_EPOCH": "0"},
-            )  # fmt: skip
-            seal(work / name)
-        except CommandFailed as error:
-            if says_full_disk(error.completed.stdout):
-                raise full_disk(f"while compiling {name} for the guest") from error
-            raise BuildError(f"{name} does not compile:\n{error.completed.stdout[-2000:]}", log=log) from error
+        _gcc(
+            name,
+            log,
+            [recipe["compiler"], "-static", "-Wl,--build-id=none", *flags, "-o", work / name, *words,
+             *recipe.get("libraries", [])],
+        )  # fmt: skip
+        seal(work / name)
+
+
+def _gcc(name: str, log: Path, argv: Sequence[str | Path]) -> None:
+    try:
+        run(argv, cwd=PROJECT / "vm-images", log=log, env={"SOURCE_DATE_EPOCH": "0"})
+    except CommandFailed as error:
+        if says_full_disk(error.completed.stdout):
+            raise full_disk(f"while compiling {name} for the guest") from error
+        raise BuildError(f"{name} does not compile:\n{error.completed.stdout[-2000:]}", log=log) from error
+
+
+def _make(
+    name: str, recipe: Mapping[str, Any], sources: list[Path], package: SourcePackage, described: Path, final: Path
+) -> None:
+    """Make a program of a source package; sources of ours are compiled first, for its link to take in."""
+    log = paths().logs / f"program-{name}.log"
+    log.unlink(missing_ok=True)
+    with atomic_dir(final.parent) as work, tempfile.TemporaryDirectory(prefix=f"{name}-", dir=paths().tmp) as folder:
+        objects = [Path(folder) / f"{source.stem}.o" for source in sources]
+        for source, made in zip(sources, objects, strict=True):
+            shown = source.relative_to(PROJECT / "vm-images")
+            _gcc(name, log, [recipe["compiler"], *recipe["flags"], "-c", "-o", str(made), str(shown)])
+        shutil.copyfile(sourcepackage.build(package, described, objects, Path(folder), log), work / name)
+        (work / name).chmod(0o755)
+        seal(work / name)
 
 
 def _language(source: str) -> tuple[str, str, str]:
