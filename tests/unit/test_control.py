@@ -38,7 +38,7 @@ static void go(void *state, struct control_result *result)
 		control_add(result, "runs", "%d", ++runs);
 	control_add(result, "rests", "%d", rests);
 	for (int i = 0; !strcmp(habit, "talks") && i < 1000; i++)
-		control_add(result, "again", "%d", i);
+		control_add(result, "again", "%01000d", i);
 	if (!strcmp(habit, "spaces"))
 		control_add(result, "name", "%s", "two words");
 }

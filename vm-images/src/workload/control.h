@@ -20,10 +20,12 @@
 extern "C" {
 #endif
 
+#define CONTROL_MORE (256 * 1024)	/* enough for the histograms of a load generator */
+
 /* What one "go" came to. The time around it is taken by control_serve(). */
 struct control_result {
 	uint64_t checksum;		/* of the result: the same whatever the host did meanwhile */
-	char more[2000];		/* filled by control_add() */
+	char more[CONTROL_MORE];	/* filled by control_add() */
 };
 
 struct control_verdict {
