@@ -15,7 +15,7 @@ from harness.qbuild import QemuBuild
 
 pytestmark = pytest.mark.boot
 
-OURS = {"tests/qtest/idxd-test": 30, "tests/unit/test-idxd-ops": 5}
+OURS = {"tests/qtest/idxd-test": 30, "tests/unit/test-idxd-ops": 5, "tests/qtest/guest-stop-test": 5}
 """Target of QEMU's build -> how many tests it has at least."""
 
 
