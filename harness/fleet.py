@@ -49,6 +49,15 @@ GENERATED = "-"
 Count = Annotated[int, Field(ge=0, lt=2**24)]
 """Pages of a class: 24 bits of a page's coordinates (content.c)."""
 
+REST_BYTES = 64 << 10
+"""Size of the file with the second part of a plan. It is fixed: a guest that was saved remembers it from its boot."""
+
+_LOADED = (
+    *("seed", "vms", "pages_shared_all", "pages_shared_some", "shared_group", "pages_zero", "pages_unique"),
+    *("pages_volatile", "volatile_period_ms", "alike_percent", "dataset_rows", "train", "solver", "repeats", "dataset"),
+)
+"""Keys by which VMs go. They are the first part of a plan; all others can wait until memory is full."""
+
 _SCHED_FIFO = 1
 """Linux's number of the policy."""
 
@@ -210,6 +219,31 @@ class FleetPlan(BaseModel):
         """The plan file: a version line, one ``key value`` a line, then what is written to sysfs and sampled."""
         lines = [f"{key} {value}" for key, value in self.lines().items()]
         return "\n".join([PLAN_HEADER, *lines, *self.repeated()]) + "\n"
+
+    def render_loaded(self, rest: str) -> str:
+        """The first part alone: it decides what is in memory.
+
+        Args:
+            rest: the file, in the guest, from which it takes :meth:`render_rest` behind its checkpoint.
+
+        """
+        lines = [f"{key} {value}" for key, value in self.lines().items() if key in _LOADED]
+        return "\n".join([PLAN_HEADER, *lines, f"checkpoint {rest}"]) + "\n"
+
+    def render_rest(self) -> str:
+        """The second part: what KSM and its scheduling are like, and what is measured; always of the same size.
+
+        Raises:
+            UsageError: it does not fit.
+
+        """
+        lines = [f"{key} {value}" for key, value in self.lines().items() if key not in _LOADED]
+        text = "\n".join([*lines, *self.repeated(), "end"]) + "\n"
+        if len(text) > REST_BYTES:
+            raise UsageError(
+                f"fleet plan: system, knobs and sysfs files take {len(text)} bytes, {REST_BYTES} are for them"
+            )
+        return text.ljust(REST_BYTES, "\n")
 
     def repeated(self) -> list[str]:
         """The lines that may stand more than once, in an order that counts."""

@@ -186,7 +186,9 @@ int main(int argc, char **argv)
 	}
 	if (!plan_read(&plan, argv[2]))
 		return 1;
-	if (!strcmp(argv[1], "echo"))
+	if (!strcmp(argv[1], "both") && (!*plan.rest || !plan_read_rest(&plan)))
+		return 1;
+	if (!strcmp(argv[1], "echo") || !strcmp(argv[1], "both"))
 		plan_write(&plan, stdout);
 	for (long i = 0; !strcmp(argv[1], "pages") && i < plan_pages(&plan); i++) {
 		uint64_t key = page_key(&plan, n, i, argc > 4 ? atol(argv[4]) : 0, &class_);
@@ -286,6 +288,69 @@ def test_the_c_code_refuses_a_plan_by_name(guest: Guest, tmp_path: Path, spoil: 
     status, _, said = guest("echo", _file(tmp_path, spoil(plan().render())), check=False)
     assert status == 1
     assert words in said
+
+
+def test_a_plan_in_two_parts_is_the_same_plan(guest: Guest, tmp_path: Path) -> None:
+    """What is behind the checkpoint comes from a file of fixed size, also where lines may repeat."""
+    some = plan(seed=11, dataset="/data/SUSY.csv", system="para-ksmc", sysfs=(("/sys/a", "x y"), ("/sys/b", "2")))
+    first = some.render_loaded(str(tmp_path / "rest"))
+    rest = some.render_rest()
+    assert len(rest) == len(plan(system="cpu-ksm").render_rest()) == fleet.REST_BYTES
+    (tmp_path / "rest").write_text(rest)
+    whole = guest("echo", _file(tmp_path, some.render()))[1]
+    assert guest("both", _file(tmp_path, first))[1] == whole
+    assert sorted(first.splitlines()[1:-1] + rest.split("end\n")[0].splitlines()) == sorted(
+        some.render().splitlines()[1:]
+    )
+
+
+def test_systems_and_windows_share_what_is_loaded() -> None:
+    """One saved fleet serves all that differ behind it, and none that differ before."""
+    one = plan(workload="liblinear", converge_passes=0, window_ms=5, dataset_rows=9)
+
+    def first(**change: Any) -> str:
+        return fleet.plan_from(one.model_dump() | change).render_loaded("/rest")
+
+    same: tuple[dict[str, Any], ...] = (
+        {"system": "no-ksm"}, {"system": "para-ksmc"}, {"window_ms": 7}, {"ksmd_nice": 0}, {"sample_ms": 3},
+        {"prescan_passes": 4}, {"use_zero_pages": True}, {"vm_weight": 9}, {"sysfs": (("/sys/a", "1"),)},
+    )  # fmt: skip
+    other: tuple[dict[str, Any], ...] = (
+        {"seed": 2}, {"vms": 9}, {"pages_zero": 1}, {"dataset_rows": 8}, {"repeats": 2}, {"solver": 11},
+        {"alike_percent": 1}, {"workload": "none"}, {"dataset": "/data"}, {"volatile_period_ms": 3},
+    )  # fmt: skip
+    assert {first(**change) for change in same} == {first()}
+    assert len({first(**change) for change in other} | {first()}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    ("spoil_first", "spoil_rest", "words"),
+    [
+        (lambda text: text.replace("vms 8\n", ""), None, "no vms"),
+        (lambda text: text.replace("repeats 1\n", ""), None, "no repeats"),
+        (lambda text: text + "checkpoint /b\n", None, "cannot read: checkpoint"),
+        (None, lambda text: text.replace("window_ms", "window"), "cannot read: window"),
+        (None, lambda text: text.replace("window_ms 0\n", ""), "no window_ms"),
+        (None, lambda text: "vms 8\n" + text, "cannot read: vms"),
+        (None, lambda text: "checkpoint /b\n" + text, "cannot read: checkpoint"),
+        (None, lambda text: text.replace("end\n", "").rstrip() + "\n", 'has no line "end"'),
+        (None, lambda text: text.replace("sample_ms 10", "sample_ms 0"), "at least 1"),
+    ],
+)
+def test_a_part_that_lacks_something_is_refused_by_name(
+    guest: Guest, tmp_path: Path, spoil_first: Any, spoil_rest: Any, words: str
+) -> None:
+    rest = tmp_path / "rest"
+    rest.write_text((spoil_rest or str)(plan().render_rest()))
+    first = (spoil_first or str)(plan().render_loaded(str(rest)))
+    status, _, said = guest("both", _file(tmp_path, first), check=False)
+    assert status == 1
+    assert words in said
+
+
+def test_too_many_settings_for_the_second_part_are_refused() -> None:
+    with pytest.raises(UsageError, match="65536 are for them"):
+        plan(sysfs=tuple((f"/sys/{'x' * 200}{i}", "y" * 100) for i in range(250))).render_rest()
 
 
 def _rows(raw: bytes) -> list[tuple[float, ...]]:

@@ -61,9 +61,11 @@ struct plan {
 	struct setting setting[SETTINGS];
 	long counters;			/* "counter NAME" lines: further files of KSM to sample where the kernel has them */
 	char counter[COUNTERS][64];
+	char rest[256];			/* the file with what is not known yet, to be read behind the checkpoint; or empty */
 };
 
 bool plan_read(struct plan *plan, const char *path);
+bool plan_read_rest(struct plan *plan);
 void plan_write(const struct plan *plan, FILE *out);
 
 /* content.c: what is in memory; a page is a function of (seed, class, coordinates) alone */
@@ -109,6 +111,9 @@ struct vm_answer {
 bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows, pid_t ksmd);
 bool vm_send(const struct vm *vm, enum vm_command command);
 bool vm_receive(const struct vm *vm, struct vm_answer *answer);
+
+/* checkpoint.c: the machine is saved here, and goes on wherever it is loaded, as often as that is */
+bool checkpoint(void);
 
 /* ksm.c: the kernel's side */
 #define KSM_COUNTERS (12 + COUNTERS)

@@ -201,17 +201,22 @@ static bool find_ksmd(struct fleet *f)
 	return !sched_getparam(f->ksmd, &f->old_param);
 }
 
-static bool prepare_ksm(const struct fleet *f)
+/* Nothing is scanned while memory fills. */
+static bool quiet_ksm(void)
 {
-	if (ksm_read("pages_shared") != 0) {
+	if (ksm_read("pages_shared") > 0) {
 		fprintf(stderr, "fleet: KSM already holds pages: echo 2 > /sys/kernel/mm/ksm/run first\n");
 		return false;
 	}
+	return ksm_write("run", 2) && ksm_write("run", 0);
+}
+
+static bool prepare_ksm(const struct fleet *f)
+{
 	if (ksm_read("merge_across_nodes") >= 0 && !ksm_write("merge_across_nodes", f->plan.merge_across_nodes))
 		return false;
-	return ksm_write("run", 2) && ksm_write("max_page_sharing", f->plan.max_page_sharing) &&
-	       ksm_write("use_zero_pages", f->plan.use_zero_pages) && ksm_write("run", 0) &&
-	       settings_apply(&f->plan);
+	return ksm_write("max_page_sharing", f->plan.max_page_sharing) &&
+	       ksm_write("use_zero_pages", f->plan.use_zero_pages) && settings_apply(&f->plan);
 }
 
 /* Wait for the next sample, or for VM 1 to finish if that is earlier. */
@@ -395,7 +400,11 @@ static bool measure(struct fleet *f, FILE *out)
 	uint64_t start;
 
 	raise_file_limit(f->plan.vms);
-	if (!ksm_open(&f->plan) || !find_ksmd(f) || !prepare_ksm(f) || !load(f))
+	if (!find_ksmd(f) || !quiet_ksm() || !load(f))
+		return false;
+	if (*f->plan.rest && (!checkpoint() || !plan_read_rest(&f->plan)))
+		return false;
+	if (!ksm_open(&f->plan) || !prepare_ksm(f))
 		return false;
 	f->passes_before = ksm_read("full_scans");
 	if (!weigh_vm1(f) || !sampler_init(&f->plan, f->vm))

@@ -1,36 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The plan file: a version line, then one "key value" a line; a key that is missing or unknown is an error. */
+/*
+ * The plan file: a version line, then one "key value" a line; a key that is missing or unknown is an error. A line
+ * "checkpoint FILE" parts it in two: what stands before it decides what is in memory, the rest comes from that file.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "fleet.h"
 
-#define KEY(name) { #name, offsetof(struct plan, name) }
+#define KEY(name) { #name, offsetof(struct plan, name), false }
+#define LOADED_KEY(name) { #name, offsetof(struct plan, name), true }
 
 static const struct {
 	const char *name;
 	size_t offset;
+	bool loaded;	/* the VMs go by it: it has to be known when they start */
 } keys[] = {
-	KEY(seed), KEY(vms), KEY(pages_shared_all), KEY(pages_shared_some), KEY(shared_group), KEY(pages_zero),
-	KEY(pages_unique), KEY(pages_volatile), KEY(volatile_period_ms), KEY(alike_percent), KEY(dataset_rows), KEY(train),
-	KEY(solver), KEY(repeats), KEY(ksm), KEY(pages_to_scan), KEY(sleep_millisecs), KEY(max_page_sharing),
-	KEY(use_zero_pages), KEY(merge_across_nodes), KEY(ksmd_nice), KEY(ksmd_rt_priority), KEY(vm_weight),
-	KEY(prescan_passes), KEY(converge_passes), KEY(window_ms), KEY(sample_ms), KEY(vm_sample_ms),
+	LOADED_KEY(seed), LOADED_KEY(vms), LOADED_KEY(pages_shared_all), LOADED_KEY(pages_shared_some),
+	LOADED_KEY(shared_group), LOADED_KEY(pages_zero), LOADED_KEY(pages_unique), LOADED_KEY(pages_volatile),
+	LOADED_KEY(volatile_period_ms), LOADED_KEY(alike_percent), LOADED_KEY(dataset_rows), LOADED_KEY(train),
+	LOADED_KEY(solver), LOADED_KEY(repeats),
+	KEY(ksm), KEY(pages_to_scan), KEY(sleep_millisecs), KEY(max_page_sharing), KEY(use_zero_pages),
+	KEY(merge_across_nodes), KEY(ksmd_nice), KEY(ksmd_rt_priority), KEY(vm_weight), KEY(prescan_passes),
+	KEY(converge_passes), KEY(window_ms), KEY(sample_ms), KEY(vm_sample_ms),
 };
 
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
+
+static bool seen[KEYS];
 
 static long *field(const struct plan *plan, size_t i)
 {
 	return (long *)((char *)plan + keys[i].offset);
 }
 
-static bool set(struct plan *plan, bool *seen, const char *key, const char *value)
+static bool set(struct plan *plan, const char *key, const char *value)
 {
 	char *end;
 
-	if (!strcmp(key, "dataset")) {
+	if (!strcmp(key, "dataset") && !*plan->rest) {
 		snprintf(plan->dataset, sizeof(plan->dataset), "%s", value);
+		return true;
+	}
+	if (!strcmp(key, "checkpoint") && !*plan->rest) {
+		snprintf(plan->rest, sizeof(plan->rest), "%s", value);
 		return true;
 	}
 	for (size_t i = 0; i < KEYS; i++) {
@@ -64,39 +77,74 @@ static bool set_repeated(struct plan *plan, const char *line)
 	return false;
 }
 
-bool plan_read(struct plan *plan, const char *path)
+/* Lines until the end of the file, or a line "end": a file that is longer than what is in it has one. */
+static bool read_lines(struct plan *plan, FILE *file, bool *ended)
 {
 	char line[512], key[64], value[256];
-	bool seen[KEYS] = { false };
+
+	*ended = false;
+	while (!*ended && fgets(line, sizeof(line), file)) {
+		*ended = !strcmp(line, "end\n");
+		if (*ended || set_repeated(plan, line))
+			continue;
+		if (sscanf(line, "%63s %255s", key, value) == 2 && set(plan, key, value))
+			continue;
+		fprintf(stderr, "fleet: plan: cannot read: %s", line);
+		return false;
+	}
+	return true;
+}
+
+static bool complete(const struct plan *plan, bool loaded_only)
+{
+	for (size_t i = 0; i < KEYS; i++) {
+		if (seen[i] || (loaded_only && !keys[i].loaded))
+			continue;
+		fprintf(stderr, "fleet: plan: no %s\n", keys[i].name);
+		return false;
+	}
+	if (plan->vms < 1 || plan->shared_group < 1 || plan->volatile_period_ms < 1 ||
+	    (!loaded_only && (plan->sample_ms < 1 || plan->vm_sample_ms < 1))) {
+		fprintf(stderr, "fleet: plan: vms, shared_group and all periods are at least 1\n");
+		return false;
+	}
+	return true;
+}
+
+bool plan_read(struct plan *plan, const char *path)
+{
+	char line[64];
 	FILE *file = fopen(path, "r");
+	bool ended, ok;
 
 	memset(plan, 0, sizeof(*plan));
+	memset(seen, 0, sizeof(seen));
 	strcpy(plan->dataset, "-");
 	if (!file || !fgets(line, sizeof(line), file) || strcmp(line, "paraksm-fleet-plan 2\n")) {
 		fprintf(stderr, "fleet: %s is not a plan of version 2\n", path);
 		return false;
 	}
-	while (fgets(line, sizeof(line), file)) {
-		if (set_repeated(plan, line))
-			continue;
-		if (sscanf(line, "%63s %255s", key, value) == 2 && set(plan, seen, key, value))
-			continue;
-		fprintf(stderr, "fleet: plan: cannot read: %s", line);
-		return false;
-	}
+	ok = read_lines(plan, file, &ended);
 	fclose(file);
-	for (size_t i = 0; i < KEYS; i++) {
-		if (seen[i])
-			continue;
-		fprintf(stderr, "fleet: plan: no %s\n", keys[i].name);
+	return ok && complete(plan, *plan->rest);
+}
+
+bool plan_read_rest(struct plan *plan)
+{
+	FILE *file = fopen(plan->rest, "r");
+	bool ended, ok;
+
+	if (!file) {
+		fprintf(stderr, "fleet: %s: %m\n", plan->rest);
 		return false;
 	}
-	if (plan->vms < 1 || plan->shared_group < 1 || plan->sample_ms < 1 || plan->vm_sample_ms < 1 ||
-	    plan->volatile_period_ms < 1) {
-		fprintf(stderr, "fleet: plan: vms, shared_group and all periods are at least 1\n");
+	ok = read_lines(plan, file, &ended);
+	fclose(file);
+	if (ok && !ended) {
+		fprintf(stderr, "fleet: plan: %s has no line \"end\"\n", plan->rest);
 		return false;
 	}
-	return true;
+	return ok && complete(plan, false);
 }
 
 void plan_write(const struct plan *plan, FILE *out)
