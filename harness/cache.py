@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import checkpoint
 from harness.config import lock, paths
 from harness.errors import Busy, UsageError
 from harness.run import run
 
-KINDS = ("sources", "trees", "builds", "images", "ccache", "logs", "tmp")
+KINDS = ("sources", "trees", "builds", "images", "checkpoints", "ccache", "logs", "tmp")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Entry:
     kind: str
     path: Path
     size: int
+    note: str = ""
+    """What it is and how old, where its name does not tell."""
 
 
 def entries(kinds: Sequence[str] = KINDS) -> list[Entry]:
@@ -42,8 +45,13 @@ def entries(kinds: Sequence[str] = KINDS) -> list[Entry]:
         else:
             # lock files stay: whoever waits for one holds it open
             children = sorted(path for path in top.glob("*") if not path.name.startswith("."))
-        found += [Entry(kind, path, _size(path)) for path in children]
+        tell = checkpoint.describe if kind == "checkpoints" else _nothing
+        found += [Entry(kind, path, _size(path), tell(path)) for path in children]
     return found
+
+
+def _nothing(_path: Path) -> str:
+    return ""
 
 
 def _size(path: Path) -> int:

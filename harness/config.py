@@ -57,6 +57,11 @@ class Paths:
         return self._sub("images")
 
     @property
+    def checkpoints(self) -> Path:
+        """Machines as they were saved."""
+        return self._sub("checkpoints")
+
+    @property
     def ccache(self) -> Path:
         """The compiler cache shared by the kernel and QEMU builds."""
         return self._sub("ccache")

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import time
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from harness.kbuild import KernelBuild
     from harness.qbuild import QemuBuild
 
-__all__ = ["Channels", "GuestDown", "Machine", "MachineSpec", "Outcome", "argv"]
+__all__ = ["Channels", "GuestDown", "Machine", "MachineSpec", "Outcome", "Saved", "argv"]
 
 BOOT_SECONDS = 60.0
 """How long a guest may take to its handshake; an emulated boot takes two."""
+
+_LOAD_SECONDS = 60.0  # for a saved machine to be there again; it takes a fraction of one
 
 _EPOCH = "2026-01-01T00:00:00"
 _PORT = "org.paraksm.agent"
@@ -60,6 +63,18 @@ _WORDS = (
     "no_timer_check",
     "random.trust_cpu=on",
 )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The files a machine is saved in: its memory as it lies there, and everything else.
+
+    Memory is a sparse file that is mapped, not read: loading takes no time for it, machines that were loaded from the
+    same file share what none of them has written, and none of them changes the file.
+    """
+
+    memory: Path
+    state: Path
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,10 @@ class MachineSpec:
     """Whether an IOMMU translates what devices read and write."""
     plugin: str = ""
     """A ``-plugin`` argument; ``harness/profiler.py`` makes one."""
+    saving: Saved | None = None
+    """Boot, run until the guest stops its machine, and then be saved there: :meth:`Machine.save` (measured only)."""
+    incoming: Saved | None = None
+    """Go on where a machine was saved, instead of booting; all else must be as it was there (measured only)."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,10 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
     measured = spec.mode == "measured"
     if measured and (spec.ssh_port is not None or spec.console):
         raise MachineError("a measured machine is sealed: no ssh, no console", hint="use the functional mode")
+    if (spec.saving or spec.incoming) and not measured:
+        raise MachineError("only a measured machine is saved and loaded", hint="use the measured mode")
+    if spec.saving and spec.incoming:
+        raise MachineError("a machine that was loaded is not saved again", hint="save it where it is booted")
     if spec.dsa and spec.accel != "tcg":
         # descriptors are 64-byte stores to a device, which KVM's instruction emulator does not know
         raise MachineError(f"the emulated DSA does not work under {spec.accel}", hint="use tcg")
@@ -146,9 +169,11 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
         "-L", str(spec.qemu.data_dir), "-bios", str(spec.qemu.firmware),
         "-kernel", str(spec.kernel.bzimage), "-initrd", str(spec.image.path),
         "-append", kernel_words(spec),
-        "-machine", _MACHINE, "-cpu", spec.cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M",
+        "-machine", _MACHINE + (",memory-backend=memory" if spec.saving or spec.incoming else ""),
+        "-cpu", spec.cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M",
         "-chardev", f"socket,id=monitor,fd={channels.monitor}", "-mon", "chardev=monitor,mode=control",
     ]  # fmt: skip
+    words += _saved_words(spec)
     if spec.iommu:  # before the devices whose accesses it translates
         words += ["-device", "intel-iommu"]
     if channels.console is not None:
@@ -174,6 +199,21 @@ def argv(spec: MachineSpec, run_dir: Path, channels: Channels) -> list[str]:
     if spec.paused:
         words.append("-S")
     return words
+
+
+def _saved_words(spec: MachineSpec) -> list[str]:
+    """What a machine has for being saved, and so must have where it is loaded."""
+    saved = spec.saving or spec.incoming
+    if saved is None:
+        return []
+    # a mapping of its own for whoever loads, of a file that is not opened for writing
+    how = "share=on" if spec.saving else "share=off,readonly=on,rom=off"
+    words = [
+        "-object",
+        f"memory-backend-file,id=memory,size={spec.memory_mib}M,mem-path={_quote(saved.memory)},{how}",
+        "-device", "guest-stop",
+    ]  # fmt: skip
+    return words if spec.saving else [*words, "-incoming", "defer"]
 
 
 def _functional_words(spec: MachineSpec, channels: Channels) -> list[str]:
@@ -236,13 +276,17 @@ class Machine:
     def start(self, *, timeout: float = BOOT_SECONDS) -> None:
         """Start QEMU; in functional mode wait for the agent's handshake, ``timeout`` wall seconds at most.
 
+        A machine that was saved goes on when this returns; its files may then be removed.
+
         Raises:
-            GuestDown: the guest failed on the way, or did not report.
+            GuestDown: the guest failed on the way, or did not report; or the files are not those of such a machine.
             EnvironmentProblem: there is no such QEMU.
 
         """
         began = time.monotonic()
         self._launch()
+        if self.spec.incoming is not None:
+            self._load(self.spec.incoming)
         if self._session is not None:
             deadline = Deadline(timeout)
             while not self._session.ready:
@@ -277,6 +321,59 @@ class Machine:
             errors = theirs.enter_context((self.run_dir / "qemu.log").open("wb"))
             inherited = [fd for fd in (monitor, agent, console) if fd is not None]
             self._child = spawn(words, cwd=self.run_dir, stdout=errors, stderr=errors, pass_fds=inherited)
+
+    def _load(self, saved: Saved) -> None:
+        deadline = Deadline(_LOAD_SECONDS)
+        try:
+            self.command("migrate-set-capabilities", capabilities=_MEMORY_ASIDE)
+            self.command("migrate-incoming", uri=f"file:{saved.state}")
+            while (status := _status(self.command("query-status"))) == "inmigrate":
+                if deadline.expired():
+                    raise self._down(Outcome.SILENT)
+                time.sleep(_POLL)
+            if status != "paused":
+                raise MachineError(f"{saved.state}: not of a machine that its guest stopped: it is {status}")
+            self.command("cont")
+        except GuestDown:
+            raise
+        except MachineError as error:
+            raise self._down(Outcome.QEMU_DIED) from error
+
+    def save(self, timeout: float) -> None:
+        """Wait until the guest stops its machine, save it where the specification says, and end QEMU.
+
+        Args:
+            timeout: wall seconds until the guest has come so far.
+
+        Raises:
+            GuestDown: it ended or failed before, or the time is over.
+            MachineError: QEMU could not save it.
+
+        """
+        saved, monitor, child = self.spec.saving, self._monitor, self._child
+        assert saved is not None and monitor is not None and child is not None, "start() a machine that is saved first"
+        deadline = Deadline(timeout)
+        try:
+            stopped = _status(self.command("query-status")) == "paused"  # before anybody listened
+            while not (stopped or monitor.heard("STOP", _POLL)):
+                self._read_console()
+                if child.poll() is not None:
+                    raise self._down(Outcome.QEMU_DIED)
+                if deadline.expired() or self._crippled():
+                    raise self._down(Outcome.SILENT)
+        except GuestDown:
+            raise
+        except MachineError as error:  # its end of the line is closed
+            raise self._down(Outcome.QEMU_DIED) from error
+        self.command("migrate-set-capabilities", capabilities=_MEMORY_ASIDE)
+        self.command("migrate", uri=f"file:{saved.state}")
+        while (status := _status(self.command("query-migrate"))) != "completed":
+            if status in ("failed", "cancelled") or deadline.expired():
+                raise MachineError(f"QEMU did not save the machine: {status}" + "".join(
+                    f"\n    {line}" for line in self._qemu_said()
+                ))  # fmt: skip
+            time.sleep(_POLL)
+        self.stop()
 
     def execute(
         self,
@@ -381,6 +478,13 @@ class Machine:
         running = self._child is not None and self._child.poll() is None
         return running and all(item.outcome is not Outcome.PANIC for item in self._reader.findings)
 
+    def kill(self) -> None:
+        """Tell QEMU to end, from any thread; whoever runs the machine notices, and cleans up."""
+        child = self._child
+        if child is not None and child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
+
     def stop(self) -> None:
         """End QEMU, if it still runs, and reap it."""
         if self._child is not None:
@@ -454,6 +558,15 @@ class Machine:
             dump = self.command("human-monitor-command", **{"command-line": "info registers -a"})
             return list(registers(str(dump), self._reader.symbols))
         return []
+
+
+_MEMORY_ASIDE = [{"capability": "x-ignore-shared", "state": True}]
+"""What is mapped from a file is not copied into the state as well."""
+
+
+def _status(answer: object) -> str:
+    assert isinstance(answer, dict)
+    return str(answer.get("status", "unknown"))
 
 
 def free_port() -> int:

@@ -34,9 +34,7 @@ class Monitor:
         from qemu.qmp import QMPError
 
         async def conversation() -> object:
-            if not self._connected:
-                await self._client.connect(self._wire)
-                self._connected = True
+            await self._connect()
             return await self._client.execute(name, dict(arguments or {}))
 
         try:
@@ -46,8 +44,36 @@ class Monitor:
         except (QMPError, OSError) as error:
             raise MachineError(f"QEMU's monitor, {name}: {error}") from error
 
+    def heard(self, event: str, timeout: float) -> bool:
+        """Whether QEMU has reported an event since the first command, or does so within ``timeout`` seconds.
+
+        Raises:
+            MachineError: QEMU is not to be spoken to.
+
+        """
+        from qemu.qmp import QMPError
+
+        async def listening() -> None:
+            while (await self._client.events.get())["event"] != event:
+                pass
+
+        try:
+            self._loop.run_until_complete(asyncio.wait_for(listening(), timeout))
+        except TimeoutError:
+            return False
+        except (QMPError, OSError) as error:
+            raise MachineError(f"QEMU's monitor: {error}") from error
+        return True
+
+    async def _connect(self) -> None:
+        if not self._connected:
+            await self._client.connect(self._wire)
+            self._connected = True
+
     def close(self) -> None:
-        """End the conversation; errors of an end that is gone are no news."""
+        """End the conversation; errors of an end that is gone are no news. A second time does nothing."""
+        if self._loop.is_closed():
+            return
         with contextlib.suppress(Exception):
             self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), 1.0))
         self._loop.close()

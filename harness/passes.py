@@ -122,7 +122,7 @@ def plan(setting: Setting, mix: str) -> FleetPlan:
 
 
 def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False, plugin: str = "") -> FleetResult:
-    """Run a fleet on a sealed machine of its own, with the devices of its system.
+    """Run a fleet on a sealed machine of its own, with the devices that all systems share.
 
     Args:
         bench: QEMU, kernel and image.
@@ -143,7 +143,7 @@ def scan(bench: Workbench, what: FleetPlan, *, iommu: bool = False, plugin: str 
         (work / "plan.txt").write_text(what.render(), encoding="ascii")
         spec = MachineSpec(
             bench.qemu, bench.kernel, bench.image, "measured", MACHINE_BASE_MIB + what.memory_mib,
-            fw_cfg={PLAN_FILE: work / "plan.txt"}, dsa=systems.machine_devices(systems.find(what.system)),
+            fw_cfg={PLAN_FILE: work / "plan.txt"}, dsa=systems.machine_devices(),
             iommu=iommu, plugin=plugin,
         )  # fmt: skip
         with Machine(spec, work / "run") as machine:

@@ -9,7 +9,7 @@ host that runs already, by its own sysfs.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -132,7 +132,7 @@ def settings(system: System, more: Iterable[Write] = ()) -> tuple[Write, ...]:
     """The files that put a kernel into a system: devices, then knobs; ``more`` replaces a value or is added."""
     out = [
         (write.path, write.value)
-        for number, device in enumerate(_devices(system))
+        for number, device in _devices(system)
         for write in dsa.plan(dsa.emulated(number, device.options), device.layout)
     ]
     out += system.sysfs
@@ -152,10 +152,25 @@ def knob_files(folder: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == folder))
 
 
-def machine_devices(system: System) -> tuple[Mapping[str, str], ...]:
-    """The emulated DSAs of a machine that has what the system uses: each one's options, as a machine takes them."""
-    return tuple(device.options for device in _devices(system))
+def machine_devices() -> tuple[Mapping[str, str], ...]:
+    """The emulated DSAs of the machine that all systems share, by their options, as a machine takes them.
+
+    It has what any of them uses. So a fleet is loaded once for all, and they are compared on the same machine; what a
+    system does not use is never set up there, and takes no part.
+    """
+    return tuple(catalogue().device[name].options for name, count in _most().items() for _ in range(count))
 
 
-def _devices(system: System) -> list[Device]:
-    return [catalogue().device[name] for name, count in system.devices.items() for _ in range(count)]
+def _most() -> dict[str, int]:
+    """Devices of each kind that the most demanding system uses, in the catalogue's order."""
+    known = catalogue()
+    return {name: max((item.devices.get(name, 0) for item in known.system), default=0) for name in known.device}
+
+
+def _devices(system: System) -> Iterator[tuple[int, Device]]:
+    """A system's devices, by their numbers in the shared machine."""
+    first = 0
+    for name, most in _most().items():
+        for number in range(system.devices.get(name, 0)):
+            yield first + number, catalogue().device[name]
+        first += most

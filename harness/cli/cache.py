@@ -18,9 +18,12 @@ def list_(
 ) -> None:
     """Show what takes how much space (in JSON: bytes).
 
+    Checkpoints are machines with a loaded fleet, saved so that experiments need not load it again. What was not used
+    for longest goes by itself when they take more than PARAKSM_CHECKPOINTS_GIB.
+
     Example: harness cache list
     """
-    from harness import cache, config
+    from harness import cache, checkpoint, config
 
     entries = cache.entries()
     if json:
@@ -30,7 +33,12 @@ def list_(
         typer.echo(dumps([{**asdict(entry), "path": str(entry.path)} for entry in entries], indent=1))
         return
     for entry in entries:
-        typer.echo(f"{entry.size / 2**20:9.0f} MiB  {entry.kind:8}  {entry.path.name}")
+        typer.echo(f"{entry.size / 2**20:9.0f} MiB  {entry.kind:11}  {entry.path.name}  {entry.note}".rstrip())
+    taken = sum(entry.size for entry in entries if entry.kind == "checkpoints")
+    typer.echo(
+        f"{taken / 2**20:9.0f} MiB  in checkpoints, of {checkpoint.limit() / 2**30:g} GiB that they may take "
+        f"({checkpoint.LIMIT})"
+    )
     typer.echo(f"{sum(entry.size for entry in entries) / 2**20:9.0f} MiB  in all, below {config.paths().cache}")
 
 
@@ -38,7 +46,7 @@ def list_(
 def prune(
     kinds: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[builds|images|sources|trees|ccache|logs|tmp]...", help="What to remove."),
+        typer.Argument(metavar="[builds|images|checkpoints|sources|trees|ccache|logs|tmp]...", help="What to remove."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All kinds.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would go.")] = False,
@@ -57,4 +65,4 @@ def prune(
             "say what to remove: some kinds, or --all", hint=f"kinds: {' '.join(cache.KINDS)}; `harness cache list`"
         )
     for entry, note in cache.prune(cache.KINDS if everything else kinds or (), dry_run=dry_run):
-        typer.echo(f"{entry.size / 2**20:9.0f} MiB  {entry.kind:8}  {entry.path.name}  {note}")
+        typer.echo(f"{entry.size / 2**20:9.0f} MiB  {entry.kind:11}  {entry.path.name}  {note}")

@@ -97,6 +97,17 @@ def _absent(made: Plan) -> dict[str, str]:
     return {labels[name]: reason for name, reason in made.absent.items()}
 
 
+def _checkpoints(rows: list[Row]) -> list[str]:
+    """Where the cells that are left begin."""
+    from harness import checkpoint
+
+    keys = {row.cell.checkpoint.key for row in rows if row.state != "done" and row.cell.emulated}
+    if not keys:
+        return []
+    there = sum(checkpoint.is_there(key) for key in keys)
+    return [f"every cell goes on from its fleet's checkpoint, which all systems share: {there} of {len(keys)} made"]
+
+
 def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
     if json:
         from json import dumps
@@ -105,6 +116,7 @@ def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
             {
                 **{name: row.cell.properties[name] for name in ("system", "workload", "seed", "profile")},
                 "key": row.cell.key,
+                "checkpoint": row.cell.checkpoint.key if row.cell.emulated else None,
                 "state": row.state,
                 "seconds": round(row.seconds, 1),
                 "estimate": row.source,
@@ -127,6 +139,7 @@ def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
     )
     total = sum(row.seconds for row in rows)
     notes = [f"one after another about {total:.0f} s, less with several at once; building not counted"]
+    notes += _checkpoints(rows)
     if any(row.state == "pending" for row in rows):
         notes.append("pending: the key is known once kernel, QEMU and image are built (or the target is reached)")
     notes += [f"not built yet: {label} ({reason})" for label, reason in _absent(made).items()]

@@ -4,23 +4,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import checkpoint
 from harness.config import atomic_write
 from harness.errors import FleetError, HostError, MachineError
 from harness.experiment.dataset import FILE
-from harness.experiment.plan import PLAN_FILE, Cell
+from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
+from harness.run import Crew
 from harness.systems import catalogue, knob_files
 from harness.ui import ui
 
 if TYPE_CHECKING:
     from harness.host import Host
-    from harness.machine import Machine
+    from harness.machine import Machine, MachineSpec
     from harness.workbench import Workbench
 
 _KSM = _KSM_DIRECTORY = "/sys/kernel/mm/ksm"
@@ -29,7 +31,7 @@ _KNOBS = ("max_page_sharing", "merge_across_nodes", "use_zero_pages", "pages_to_
 
 
 class Sealed:
-    """Runs fleets on sealed machines of ours, several at once."""
+    """Runs fleets on sealed machines of ours, several at once: each goes on from the checkpoint of its loaded fleet."""
 
     parallel = True
 
@@ -38,20 +40,25 @@ class Sealed:
         self._deadline = deadline
         self._lock = threading.Lock()
         self._machines: set[Machine] = set()
+        self._crew = Crew()
 
     def execute(self, cell: Cell, work: Path) -> bytes:
-        """Boot, let init run the plan, take what it wrote to the second serial port.
+        """Load the fleet where it was saved, let it read the rest of its plan, take what it writes to the second port.
 
         Raises:
             MachineError: the machine did not end by itself; the message holds its last words.
             FleetError: the fleet program said it failed.
+            Interrupted: cancelled while another harness was making the checkpoint.
 
         """
         from harness import images
-        from harness.machine import Machine, MachineSpec, Outcome
+        from harness.machine import MachineSpec, Outcome
 
         # init runs the program in /; fw_cfg would hand over a byte at a time, again and again from the start
         data = {} if cell.dataset is None else {FILE: cell.dataset.path}
+        parts = {PLAN_FILE: work / "loaded.txt", REST_FILE: work / "rest.txt"}
+        atomic_write(parts[PLAN_FILE], cell.fleet.render_loaded(REST_PATH))
+        atomic_write(parts[REST_FILE], cell.fleet.render_rest())
         spec = MachineSpec(
             qemu=self._bench.qemu,
             kernel=self._bench.kernel,
@@ -59,30 +66,61 @@ class Sealed:
             mode="measured",
             memory_mib=cell.memory_mib,
             seed=cell.seed,
-            fw_cfg={PLAN_FILE: work / "plan.txt"},
+            fw_cfg=parts,
             dsa=cell.devices,
         )
-        with Machine(spec, work) as machine:
-            machine.start()
-            with self._lock:
-                self._machines.add(machine)
-            try:
+        try:
+            with contextlib.ExitStack() as stack, self._crew.joined():
+                with checkpoint.held(cell.checkpoint, lambda folder: self._load(spec, folder, work)) as saved:
+                    machine = stack.enter_context(self._minded(replace(spec, incoming=saved), work))
+                    machine.start()
                 outcome = machine.wait(self._deadline)
-            finally:
-                with self._lock:
-                    self._machines.discard(machine)
             if outcome is not Outcome.CLEAN:
                 raise MachineError(machine.verdict.explain())
             if machine.status != 0:
                 raise FleetError(f"the fleet program ended with status {machine.status}{_said(work)}")
-        return (work / "results.bin").read_bytes()
+            return (work / "results.bin").read_bytes()
+        finally:
+            for path in parts.values():  # together they are plan.txt
+                path.unlink(missing_ok=True)
+
+    def _load(self, spec: MachineSpec, folder: Path, work: Path) -> None:
+        """Boot and fill the fleet's memory, and save that; what the console said is the cell's if this fails."""
+        from harness.machine import GuestDown, Saved
+
+        ui().step(f"loading a fleet of {spec.memory_mib} MiB and saving it")
+        saved = Saved(folder / "memory", folder / "state")
+        try:
+            with self._minded(replace(spec, saving=saved), folder) as machine:
+                machine.start()
+                machine.save(self._deadline)
+        except GuestDown as error:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(folder / "console.log", work / "console.log")
+            if machine.status:
+                raise FleetError(f"the fleet program ended with status {machine.status}{_said(work)}") from error
+            raise
+
+    @contextlib.contextmanager
+    def _minded(self, spec: MachineSpec, folder: Path) -> Iterator[Machine]:
+        """A machine that :meth:`cancel` ends."""
+        from harness.machine import Machine
+
+        with Machine(spec, folder) as machine:
+            with self._lock:
+                self._machines.add(machine)
+            try:
+                yield machine
+            finally:
+                with self._lock:
+                    self._machines.discard(machine)
 
     def cancel(self) -> None:
-        """End every machine's QEMU; the thread that waits for it then cleans up."""
+        """End every machine's QEMU, and all waiting; the thread that waits for it then cleans up."""
+        self._crew.stop()
         with self._lock:
             for machine in self._machines:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(machine.pid, signal.SIGTERM)
+                machine.kill()
 
 
 def _said(work: Path) -> str:

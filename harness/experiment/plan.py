@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import checkpoint
 from harness.errors import UsageError
 from harness.experiment.artefacts import EMULATED, Artefacts
 from harness.experiment.dataset import FILE, Dataset, first_rows
 from harness.experiment.spec import Knobs, Spec, workloads
 from harness.experiment.store import RunRecord, State, Store, key_of
-from harness.systems import find, lacking, machine_devices, systems
+from harness.systems import lacking, machine_devices, systems
 
 if TYPE_CHECKING:
     from harness.fleet import FleetPlan
@@ -28,6 +29,12 @@ FULL_NAP_MS = 40
 
 PLAN_FILE = "opt/paraksm/plan"
 """Where the guest's init looks for its plan (fw_cfg)."""
+
+REST_FILE = "opt/paraksm/rest"
+"""Where a fleet that goes on from a checkpoint looks for the second part of its plan (fw_cfg)."""
+
+REST_PATH = f"/sys/firmware/qemu_fw_cfg/by_name/{REST_FILE}/raw"
+"""The same as the guest sees it."""
 
 MACHINE_BASE_MIB = 96
 """Memory of a sealed machine besides the fleet's pages: kernel, init, page tables, struct page, slack."""
@@ -76,10 +83,40 @@ class Cell:
         return {
             "cell": self.properties,
             "plan": self.text,
-            "machine": dict(self.machine) if self.artefacts.target == EMULATED else {},
+            "machine": dict(self.machine) if self.emulated else {},
+            **({"checkpoint": self.checkpoint.key} if self.emulated else {}),
             **({"dataset": self.dataset.inputs} if self.dataset else {}),
             **self.artefacts.inputs,
         }
+
+    @property
+    def emulated(self) -> bool:
+        """Whether it runs on a machine of ours, known by its parts, and so begins with a checkpoint."""
+        return self.artefacts is not None and self.artefacts.target == EMULATED
+
+    @property
+    def checkpoint(self) -> checkpoint.Order:
+        """The loaded fleet that the cell begins with: everything that was decided before it, and nothing else.
+
+        Raises:
+            UsageError: something is not built yet.
+
+        """
+        if self.artefacts is None:
+            raise UsageError("a checkpoint is known only when its kernel, QEMU and image are built")
+        return checkpoint.Order(
+            inputs={
+                "plan": self.fleet.render_loaded(REST_PATH),
+                "machine": {
+                    **self.machine,
+                    "argv": machine_argv(self.memory_mib, self.seed, self.devices, saving=True),
+                },
+                **({"dataset": self.dataset.inputs} if self.dataset else {}),
+                **self.artefacts.inputs,
+            },
+            what=f"{self.profile}, {workloads()[self.workload].label}, seed {self.seed}",
+            memory_mib=self.memory_mib,
+        )
 
     @property
     def key(self) -> str | None:
@@ -190,13 +227,23 @@ def _cell(
     memory = MACHINE_BASE_MIB + plan.memory_mib + (2 * dataset.mib if dataset else 0)
     machine: dict[str, Any] = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
     if virtual:
-        machine["devices"] = list(machine_devices(find(system)))
+        machine["devices"] = list(machine_devices())
         machine["argv"] = machine_argv(machine["memory_mib"], seed, tuple(machine["devices"]))
     return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset)
 
 
-def machine_argv(memory_mib: int, seed: int, devices: tuple[Mapping[str, str], ...] = ()) -> list[str]:
-    """The sealed machine's command line with names in place of paths: what of it decides a result."""
+def machine_argv(
+    memory_mib: int, seed: int, devices: tuple[Mapping[str, str], ...] = (), *, saving: bool = False
+) -> list[str]:
+    """The sealed machine's command line with names in place of paths: what of it decides a result.
+
+    Args:
+        memory_mib: memory of the machine.
+        seed: of its random numbers.
+        devices: its DSAs.
+        saving: the machine that is saved, instead of the one that goes on from there.
+
+    """
     from types import SimpleNamespace
     from typing import cast
 
@@ -206,9 +253,11 @@ def machine_argv(memory_mib: int, seed: int, devices: tuple[Mapping[str, str], .
         binary=Path("QEMU"), data_dir=Path("DATA"), firmware=Path("FIRMWARE"), bzimage=Path("KERNEL"),
         path=Path("IMAGE"),
     )  # fmt: skip
+    saved = machine.Saved(Path("MEMORY"), Path("STATE"))
     spec = machine.MachineSpec(
         cast("Any", parts), parts, parts, "measured", memory_mib,
-        seed=seed, fw_cfg={PLAN_FILE: Path("PLAN")}, dsa=devices,
+        seed=seed, fw_cfg={PLAN_FILE: Path("PLAN"), REST_FILE: Path("REST")}, dsa=devices,
+        saving=saved if saving else None, incoming=None if saving else saved,
     )  # fmt: skip
     return machine.argv(spec, Path("RUN"), machine.Channels(monitor=3))
 

@@ -111,7 +111,7 @@ def test_the_runner_sets_up_the_queue_of_an_accelerator_in_the_sealed_guest(seal
     queue[-1] = ("/sys/bus/dsa/drivers/dmaengine/bind", "wq0.0")
     queue.append(("/sys/kernel/mm/ksm/stable_node_chains_prune_millisecs", "77"))
     plan = unit(**CONVERGED, sysfs=tuple(queue))
-    result = fleet.parse(sealed.raw(plan, tmp_path / "run", devices=systems.machine_devices(system)))
+    result = fleet.parse(sealed.raw(plan, tmp_path / "run", devices=systems.machine_devices()))
     fleet.check(plan, result)
     shown = dict(result.settings)
     assert shown["/sys/bus/dsa/devices/wq0.0/size"] == "64"

@@ -53,7 +53,7 @@ def passes_one_by_one(sealed: Sealed, tmp_path_factory: pytest.TempPathFactory) 
 
 def _passes_on_the_device(sealed: Sealed, work: Path, system: str) -> int:
     """Passes until memory is as the contents allow, exactly, with every answer from the device."""
-    devices = systems.machine_devices(systems.find(system))
+    devices = systems.machine_devices()
     result = sealed(unit(**CONVERGED, **FINE, system=system), work, devices=devices)
     last = result.samples[-1]
     assert last["offload_jobs"] > 0
@@ -122,7 +122,7 @@ def test_batches_under_every_setting(sealed: Sealed, tmp_path: Path, mode: str, 
 def test_a_page_of_zeroes_is_known_by_the_checksum_of_the_device(sealed: Sealed, tmp_path: Path, system: str) -> None:
     """It becomes the kernel's own, not a KSM page, only if ksmd knows what the device makes of zeroes."""
     plan = unit(**CONVERGED, **FINE, system=system, use_zero_pages=True)
-    result = sealed(plan, tmp_path / "run", devices=systems.machine_devices(systems.find(system)))
+    result = sealed(plan, tmp_path / "run", devices=systems.machine_devices())
     assert fleet.expect(plan).zero_saved > 0
     assert result.samples[-1]["offload_checksums"] > 0
 
@@ -132,7 +132,7 @@ def test_a_device_that_lies_and_fails_merges_nothing_that_differs(sealed: Sealed
     """Each VM reads its memory again, merged and unmerged, and a page that became another's ends the run."""
     faults = _faults(lie=10, fail=20, refuse=20, hang=2, unmappable=10, delay_us=2)
     plan = unit(**CONVERGED, **FINE, system=system, sysfs=faults)
-    devices = systems.machine_devices(systems.find(system))
+    devices = systems.machine_devices()
     result = fleet.parse(sealed.raw(plan, tmp_path / "run", devices=devices))
     oracle, last = fleet.expect(plan), result.samples[-1]
     assert last["offload_errors"] > 0
@@ -149,7 +149,7 @@ def test_a_device_that_fails_but_never_lies_changes_nothing(
     """What a device does not answer the processor does, with the same checksum, in the same pass."""
     faults = _faults(lie=0, fail=200, refuse=100, hang=2, unmappable=50)
     plan = unit(**CONVERGED, **FINE, system=system, sysfs=faults)
-    result = sealed(plan, tmp_path / "run", devices=systems.machine_devices(systems.find(system)))
+    result = sealed(plan, tmp_path / "run", devices=systems.machine_devices())
     assert result.samples[-1]["offload_fallbacks"] > 0
     assert _passes(result) == passes_one_by_one
 
@@ -159,7 +159,7 @@ def test_two_runs_are_the_same_bytes_whatever_keeps_the_main_loop_busy(
     sealed: Sealed, tmp_path: Path, system: str
 ) -> None:
     """A clock that was warped while a vCPU had not ended its turn made DSA-ksm, which naps most, differ every time."""
-    plan, devices = unit(system=system), systems.machine_devices(systems.find(system))
+    plan, devices = unit(system=system), systems.machine_devices()
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
             lambda pestered: sealed.raw(plan, tmp_path / str(pestered), devices=devices, pestered=pestered),

@@ -4,7 +4,8 @@
 
 Words on the kernel's command line choose what happens: ``fake.boot=`` (ready, silent, panic, die, reset,
 chatter), ``fake.run=`` (real, panic, oops, cripple, die,
-garbage, never), ``fake.job=`` (done, panic, lost, hang, oops).
+garbage, never), ``fake.job=`` (done, panic, lost, hang, oops), ``fake.save=`` (stop, late, full, or a job: what a
+machine that is to be saved does; its memory is then the line ``fake memory``).
 """
 
 from __future__ import annotations
@@ -65,8 +66,41 @@ def requests(wire: socket.socket) -> Iterator[dict[str, Any]]:
             yield value
 
 
+status = "inmigrate" if "-incoming" in sys.argv else "running"
+stopped, told_to_go_on = threading.Event(), threading.Event()
+
+
+def migration(request: dict[str, Any]) -> dict[str, object] | None:
+    """The commands by which machines are saved and loaded; None for others."""
+    global status
+    what, file = request["execute"], Path(str(request.get("arguments", {}).get("uri", "")).removeprefix("file:"))
+    if what == "query-status":
+        return {"return": {"status": status, "running": status == "running"}}
+    if what == "migrate":
+        if word("save", "stop") != "full":
+            file.write_text("fake state")
+        return {"return": {}}
+    if what == "query-migrate":
+        return {"return": {"status": "failed" if word("save", "stop") == "full" else "completed"}}
+    if what == "migrate-incoming":
+        if file.read_text() != "fake state":
+            print("qemu: Not a migration stream", file=sys.stderr, flush=True)
+            os._exit(1)
+        status = "paused"
+        return {"return": {}}
+    if what == "cont":
+        status = "running"
+        told_to_go_on.set()
+        return {"return": {}}
+    return None
+
+
 def monitor() -> None:
     wire = socket.socket(fileno=int(chardev("monitor")["fd"]))
+
+    def tell_stop() -> None:
+        stopped.wait()
+        say({"event": "STOP", "timestamp": {"seconds": 0, "microseconds": 0}})
 
     def say(value: object) -> None:
         wire.sendall(json.dumps(value).encode() + b"\r\n")
@@ -75,7 +109,11 @@ def monitor() -> None:
         say({"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}})
         for request in requests(wire):
             answer: dict[str, object]
-            if request["execute"] == "no-such-command":
+            if request["execute"] == "qmp_capabilities":
+                threading.Thread(target=tell_stop, daemon=True).start()
+            if (known := migration(request)) is not None:
+                answer = known
+            elif request["execute"] == "no-such-command":
                 answer = {"error": {"class": "CommandNotFound", "desc": "no such command"}}
             elif request["execute"] == "human-monitor-command":
                 answer = {"return": "CPU#0\r\nRIP=ffffffff81001002 RFL=00000246\r\n"}
@@ -160,8 +198,26 @@ def functional() -> None:
             run_command(wire, payload)
 
 
+def saving() -> None:
+    global status
+    file = next(part for part in option("-object").split(",") if part.startswith("mem-path=")).partition("=")[2]
+    Path(file).write_text("fake memory\n")
+    console("paraksm: started\n")
+    if word("save", "stop") == "late":
+        time.sleep(0.5)
+    status = "paused"
+    stopped.set()
+    time.sleep(3600)
+
+
 def measured() -> None:
     what = word("job", "done")
+    if "-incoming" in sys.argv:
+        told_to_go_on.wait()
+    elif "-object" in sys.argv:
+        what = word("save", "stop")
+        if what in ("stop", "late", "full"):
+            saving()
     Path(chardev("results")["path"]).write_bytes(b"results\0\xff")
     if what == "panic":
         console(golden("panic-sysrq-live"))

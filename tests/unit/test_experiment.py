@@ -443,8 +443,35 @@ def test_a_system_with_an_accelerator_gets_its_device_queue_and_knobs_in_order()
     assert bound < lines.index("sysfs /sys/bus/dsa/drivers/ksm/bind wq0.0") < len(lines) - 1
     assert lines[-1] == "sysfs /sys/kernel/mm/ksm/offload_mode para_c"
     plain = plan.make(spec.load("fig12"), CAPABLE, profile="unit").cells[1]
-    assert plain.devices == ()
+    assert plain.devices == cell.devices  # one machine for all; who does not use it, does not set it up
     assert "sysfs" not in plain.text
+
+
+def test_cells_that_differ_behind_the_checkpoint_share_it_and_their_keys_tell_it() -> None:
+    made = plan.make(spec.load("fig12"), CAPABLE, profile="unit", seeds=2)
+    orders = {cell.checkpoint.key: cell.checkpoint for cell in made.cells}
+    assert len(orders) == 2, "one a seed, whatever the systems"
+    assert {cell.inputs["checkpoint"] for cell in made.cells} == set(orders)
+    one = next(iter(orders.values()))
+    assert "sysfs" not in one.inputs["plan"]
+    assert "window_ms" not in one.inputs["plan"]
+    assert next(word for word in one.inputs["machine"]["argv"] if "mem-path" in word).endswith("share=on")
+    # the other experiments begin with the very same
+    (other,) = {cell.checkpoint.key for cell in plan.make(spec.load("fig13"), CAPABLE, profile="unit").cells}
+    assert other == made.cells[0].checkpoint.key
+
+
+@pytest.mark.parametrize("part", ["kernel", "qemu"])
+def test_another_build_is_another_checkpoint(part: str) -> None:
+    changed = dataclasses.replace(CAPABLE, inputs={**CAPABLE.inputs, part: {"digest": "other"}})
+    one, other = (plan.make(spec.load("fig12"), parts, profile="unit").cells[0] for parts in (CAPABLE, changed))
+    assert one.checkpoint.key != other.checkpoint.key
+
+
+def test_what_is_loaded_on_a_host_is_no_checkpoint() -> None:
+    on_host = dataclasses.replace(CAPABLE, target="ssh://root@host:22")
+    made = plan.make(spec.load("fig13"), on_host, profile="unit", virtual=False)
+    assert "checkpoint" not in made.cells[0].inputs
 
 
 def test_a_report_of_a_capable_kernel_has_their_numbers_and_survives_being_redrawn() -> None:

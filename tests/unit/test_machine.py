@@ -19,7 +19,7 @@ from harness.console import Outcome
 from harness.errors import MachineError
 from harness.images import Image
 from harness.kbuild import KernelBuild
-from harness.machine import Channels, GuestDown, Machine, MachineSpec, argv, free_port, kernel_words
+from harness.machine import Channels, GuestDown, Machine, MachineSpec, Saved, argv, free_port, kernel_words
 from harness.patches import AppliedSeries
 from harness.qbuild import QemuBuild
 from harness.sources import SourceTree
@@ -128,6 +128,77 @@ def test_kvm_cannot_have_the_emulated_accelerator(make: Make) -> None:
         argv(make(dsa=({},), accel="kvm"), Path("/r"), Channels(3, 4))
 
 
+def test_who_is_saved_and_who_is_loaded_differ_in_the_file_alone(make: Make) -> None:
+    saved = Saved(Path("/c,d/memory"), Path("/c,d/state"))
+    one = argv(make("measured", saving=saved), Path("/r"), Channels(3))
+    other = argv(make("measured", incoming=saved), Path("/r"), Channels(3))
+    memory = "memory-backend-file,id=memory,size=512M,mem-path=/c,,d/memory"
+    assert value(one, "-object") == f"{memory},share=on"
+    assert value(other, "-object") == f"{memory},share=off,readonly=on,rom=off"
+    assert other[-2:] == ["-incoming", "defer"] or value(other, "-incoming") == "defer"
+    assert [word for word in one if word not in other] == [f"{memory},share=on"]
+    assert value(one, "-machine").endswith(",memory-backend=memory")
+    assert value(one, "-device") == "guest-stop"
+    plain = argv(make("measured"), Path("/r"), Channels(3))
+    assert not [word for word in plain if "guest-stop" in word or "memory" in word]
+
+
+@pytest.mark.parametrize("mode", ["functional", "measured"])
+def test_only_a_measured_machine_is_saved_and_only_once(make: Make, mode: str) -> None:
+    saved = Saved(Path("/m"), Path("/s"))
+    wrong: dict[str, Any] = {"saving": saved} if mode == "functional" else {"saving": saved, "incoming": saved}
+    with pytest.raises(MachineError, match="saved"):
+        argv(make(mode, **wrong), Path("/r"), Channels(3, 4))
+
+
+# --- saved and loaded ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["stop", "late"])
+def test_a_machine_is_saved_where_its_guest_stops_it_and_goes_on_there(make: Make, tmp_path: Path, when: str) -> None:
+    """Stopped before anybody asked, or while we wait."""
+    saved = Saved(tmp_path / "memory", tmp_path / "state")
+    with Machine(make("measured", f"fake.save={when}", saving=saved), tmp_path / "one") as machine:
+        machine.start()
+        machine.save(20)
+        assert not machine.alive()
+    assert saved.memory.read_text() == "fake memory\n"
+    with Machine(make("measured", incoming=saved), tmp_path / "two") as machine:
+        machine.start()
+        assert machine.wait(20) is Outcome.CLEAN
+        assert machine.status == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"), [("panic", Outcome.PANIC), ("lost", Outcome.QEMU_DIED), ("hang", Outcome.TIMEOUT)]
+)
+def test_a_guest_that_never_stops_its_machine(make: Make, tmp_path: Path, word: str, outcome: Outcome) -> None:
+    saved = Saved(tmp_path / "memory", tmp_path / "state")
+    with Machine(make("measured", f"fake.save={word}", saving=saved), tmp_path / "run") as machine:
+        machine.start()
+        with pytest.raises(GuestDown) as caught:
+            machine.save(1)
+    assert caught.value.verdict.outcome is outcome
+    assert not saved.state.exists()
+
+
+def test_a_machine_that_qemu_cannot_save_is_an_error(make: Make, tmp_path: Path) -> None:
+    saved = Saved(tmp_path / "memory", tmp_path / "state")
+    with Machine(make("measured", "fake.save=full", saving=saved), tmp_path / "run") as machine:
+        machine.start()
+        with pytest.raises(MachineError, match="did not save the machine: failed"):
+            machine.save(20)
+
+
+def test_a_state_that_is_none_is_refused_in_qemus_words(make: Make, tmp_path: Path) -> None:
+    saved = Saved(tmp_path / "memory", tmp_path / "state")
+    saved.state.write_text("something else")
+    with Machine(make("measured", incoming=saved), tmp_path / "run") as machine:
+        with pytest.raises(GuestDown, match=r"(?s)status 1.*Not a migration stream"):
+            machine.start()
+        assert not machine.alive()
+
+
 # --- functional life ----------------------------------------------------------------------------------
 
 
@@ -219,7 +290,7 @@ def test_what_is_no_frame_is_an_error(make: Make, tmp_path: Path) -> None:
 def test_monitor(make: Make, tmp_path: Path) -> None:
     with Machine(make(), tmp_path / "run") as machine:
         machine.start(timeout=20)
-        assert machine.command("query-status") == {}
+        assert machine.command("query-status") == {"status": "running", "running": True}
         with pytest.raises(MachineError, match="no such command"):
             machine.command("no-such-command")
         assert machine.execute("exit 4", timeout=20) == 4

@@ -18,7 +18,7 @@ def test_every_system_names_capabilities_and_devices_that_exist() -> None:
     assert [system.id for system in known.system][:2] == ["no-ksm", "cpu-ksm"]
     for system in known.system:
         assert all(path.startswith("/sys/") for path, _ in systems.settings(system))
-        assert len(systems.machine_devices(system)) == sum(system.devices.values())
+        assert len(systems.machine_devices()) >= sum(system.devices.values())
         assert len(system.counters) <= 32
 
 
@@ -30,9 +30,28 @@ def test_what_patches_provide_are_words_of_the_catalogue() -> None:
 
 def test_several_devices_are_configured_one_after_the_other() -> None:
     two = systems.find("dsa-ksm").model_copy(update={"devices": {"dsa": 2}})
-    assert systems.machine_devices(two) == ({}, {})
     binds = [value for path, value in systems.settings(two) if path.endswith("/bind")]
     assert binds == ["dsa0", "wq0.0", "dsa1", "wq1.0"]
+
+
+def test_the_shared_machine_has_what_any_system_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind as often as the most demanding system uses it; who uses the second kind finds it behind the first."""
+    assert systems.machine_devices() == ({},)
+    file = tmp_path / "systems.toml"
+    text = systems.FILE.read_text().replace("devices = { dsa = 1 }", "devices = { dsa = 2 }", 1)
+    text += '\n[device.small]\noptions = { num-wqs = "1" }\nlayout = { driver = "ksm" }\n'
+    text += '\n[[system]]\nid = "other"\nlabel = "other"\ndevices = { small = 1 }\n'
+    file.write_text(text)
+    mine = systems.catalogue(file)
+    monkeypatch.setattr(systems, "catalogue", lambda: mine)
+    assert systems.machine_devices() == ({}, {}, {"num-wqs": "1"})
+
+    def bound(name: str) -> list[str]:
+        return [value for path, value in systems.settings(systems.find(name)) if path.endswith("/bind")]
+
+    assert bound("dsa-ksm") == ["dsa0", "wq0.0", "dsa1", "wq1.0"]
+    assert bound("para-ksmc") == ["dsa0", "wq0.0"]
+    assert bound("other") == ["dsa2", "wq2.0"]
 
 
 def test_the_queue_of_a_system_is_the_papers_layout_for_ksm() -> None:
