@@ -37,7 +37,7 @@ static const char usage[] =
 "  --pipeline N     requests under way while loading and verifying (16)\n"
 "  --samples FILE   every latency: KIND FROM_SENDING_NS FROM_INTENDED_START_NS\n"
 "  --wait S         for a server that is not up yet (10)\n"
-"  --timeout S      for an answer, at most 600 (60)\n"
+"  --timeout S      for an answer, at most 600 (60); 0: for ever\n"
 "\n"
 "Example: ycsb load --socket /run/redis.sock --records 1500 </dev/null\n"
 "         echo go | ycsb run --workload a --records 1500 --socket /run/redis.sock --target 100 --seconds 5\n";
