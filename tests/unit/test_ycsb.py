@@ -22,7 +22,7 @@ from harness.run import run
 from tests import commands
 from tests import ycsb_twin as twin
 from tests.ksm_core import SANITIZERS
-from tests.redis import Client, Fake, Server, fake_server, serving, short_folder
+from tests.redis import Client, Fake, Server, encode, fake_server, serving, short_folder
 from tests.workload import Said, say
 
 RECORDS = 300
@@ -387,6 +387,7 @@ def test_an_answer_that_makes_no_sense_is_the_cause(ycsb: Path, answer: bytes, c
         (b"*x\r\n", "the server answers HGETALL with 'x'"),
         (b"*2\r\n$99999999\r\n", "the server sends 100000001 bytes in one piece"),
         (b"*1000\r\n" + b"$1\r\na\r\n" * 1000, "the server does not hold record 0 of this seed"),
+        (encode([b"field0", twin.value(1, 0, 0)] * 10), "the server does not hold record 0 of this seed"),
     ],
 )
 def test_a_record_that_makes_no_sense_is_the_cause(ycsb: Path, answer: bytes, cause: str) -> None:
