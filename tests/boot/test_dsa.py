@@ -260,7 +260,13 @@ def test_a_second_queue_comes_and_goes_under_traffic(start: Start) -> None:
     stop = f'cd {_DMATEST}; [ "$(cat run)" = Y ] || exit 3; echo 0 > run; dmesg'
     said = say(machine, f"{traffic}\n{rebind('wq0.1', 20)}\n{stop}", timeout=600)
     found = re.search(r"summary (\d+) tests, (\d+) failures", said)
-    assert found and int(found[1]) > 20 and found[2] == "0", said
+    assert found and int(found[1]) > 20, said
+    # Linux 6.0 to 6.2 end the interruptible waits of a kernel thread that is being stopped (kthread_stop sets
+    # TIF_NOTIFY_SIGNAL): dmatest then says that the descriptor in flight timed out, long before its 20 s are over.
+    cut_short = (found[1], "test timed out")
+    failures = re.findall(r"result #(\d+): '([^']+)'", said)
+    assert [one for one in failures if one != cut_short] == [], said
+    assert int(found[2]) == len(failures) <= 1, said
     assert machine.verdict.outcome is Outcome.CLEAN
 
 
