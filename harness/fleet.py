@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness import systems
+from harness import systems, witness
 from harness.errors import FleetError, UsageError
 from harness.ksm import (
     NOTHING,
@@ -34,6 +34,7 @@ from harness.ksm import (
     nodes,
 )
 from harness.systems import Write
+from harness.witness import Witness
 
 PLAN_HEADER = f"paraksm-fleet-plan {SAMPLE_SCHEMA}"
 RESULT_HEADER = f"paraksm-fleet {SAMPLE_SCHEMA}"
@@ -42,6 +43,12 @@ ROW_BYTES = 19 * 16 + 8
 
 _PATH = re.compile(r"/[!-~]{1,254}")
 _VALUE = re.compile(r"[!-~](?:[ -~]{0,125}[!-~])?")
+
+LEAST_VM_MIB = 16
+"""A VM's kernel, its initramfs and a few MiB to run in."""
+
+_VM_COST_MIB = 4
+"""What a nested VM takes beside its memory: the monitor, KVM's page tables and structures, rmap items."""
 
 GENERATED = "-"
 """The ``dataset`` of a plan whose rows the guest program generates."""
@@ -55,6 +62,7 @@ REST_BYTES = 64 << 10
 _LOADED = (
     *("seed", "vms", "pages_shared_all", "pages_shared_some", "shared_group", "pages_zero", "pages_unique"),
     *("pages_volatile", "volatile_period_ms", "alike_percent", "dataset_rows", "train", "solver", "repeats", "dataset"),
+    *("nested", "vm_memory_mib", "vm_kaslr", "vm_group", "vm_boots"),
 )
 """Keys by which VMs go. They are the first part of a plan; all others can wait until memory is full."""
 
@@ -67,23 +75,33 @@ class FleetPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    backend: Literal["process"] = "process"
+    backend: Literal["process", "nested"] = "process"
+    """What a VM is: a process, or a guest of its own under KVM inside the machine."""
     system: str = "cpu-ksm"
     """One of :mod:`harness.systems`: whether ksmd works, and in which mode."""
     sysfs: Annotated[tuple[Write, ...], Field(strict=False)] = ()
     """Further files to write before anything is scanned, or other values for those of the system."""
-    workload: Literal["liblinear", "none"] = "liblinear"
+    workload: Literal["liblinear", "graph500", "none"] = "liblinear"
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
     vms: Annotated[int, Field(ge=1, lt=2**16)]
 
-    pages_shared_all: Count
+    vm_memory_mib: Annotated[int, Field(ge=0, lt=2**20)] = 0
+    """Memory of each nested VM."""
+    vm_kaslr: bool = True
+    """Whether the kernels of nested VMs lie at addresses of their own."""
+    vm_group: Annotated[int, Field(ge=0, le=250)] = 0
+    """So many neighbouring nested VMs share a network; 0: none has one."""
+    vm_boots: Annotated[int, Field(ge=1)] = 4
+    """Nested VMs that boot at a time."""
+
+    pages_shared_all: Count = 0
     """The same in every VM."""
-    pages_shared_some: Count
+    pages_shared_some: Count = 0
     """The same within each group of ``shared_group`` neighbouring VMs."""
     shared_group: Annotated[int, Field(ge=1)] = 4
-    pages_zero: Count
-    pages_unique: Count
-    pages_volatile: Count
+    pages_zero: Count = 0
+    pages_unique: Count = 0
+    pages_volatile: Count = 0
     """Rewritten every ``volatile_period_ms`` while the window is open."""
     volatile_period_ms: Annotated[int, Field(ge=1, lt=2**31)] = 50
     alike_percent: Annotated[int, Field(ge=0, le=100)] = 0
@@ -91,8 +109,12 @@ class FleetPlan(BaseModel):
 
     dataset: str = GENERATED
     """A file the guest can read (UCI or LIBSVM format of SUSY), or ``-``: generate from the seed."""
-    dataset_rows: Annotated[int, Field(ge=0, lt=2**31)]
+    dataset_rows: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Training rows, the same in every VM; only VM 1 trains on them."""
+    graph_scale: Annotated[int, Field(ge=1, le=42)] = 12
+    """Graph500: 2^scale vertices, and 16 times as many edges."""
+    graph_roots: Annotated[int, Field(ge=1, le=64)] = 64
+    """Graph500: searches a run."""
     solver: Literal[1, 2, 3, 11, 12, 13] = 12
     """Liblinear's number. 11 to 13 are support vector regression, the paper's text; 1 is its scripts' default."""
     repeats: Annotated[int, Field(ge=1, lt=2**31)] = 1
@@ -127,8 +149,15 @@ class FleetPlan(BaseModel):
         for path, value in self.settings:
             if not _PATH.fullmatch(path) or not _VALUE.fullmatch(value):
                 raise ValueError(f"sysfs {path!r} {value!r}: an absolute path without blanks, and one line of value")
-        if self.workload != "none" and not self.dataset_rows and not self.converge_passes:
+        if self.nested:
+            if self.vm_memory_mib < LEAST_VM_MIB:
+                raise ValueError(f"vm_memory_mib {self.vm_memory_mib}: a nested VM needs {LEAST_VM_MIB} at least")
+            if self.pages_per_vm > self.dataset_pages:
+                raise ValueError("pages_* describe VMs that are processes: a nested VM fills its memory itself")
+        if self.workload == "liblinear" and not self.dataset_rows and not self.converge_passes:
             raise ValueError("liblinear needs dataset_rows")
+        if self.workload == "graph500" and not self.nested:
+            raise ValueError("graph500 runs in nested VMs")
         if self.converge_passes and not self.ksmd:
             raise ValueError("nothing converges without KSM")
         if not self.window_ms and not self.converge_passes and not self.trains:
@@ -149,6 +178,11 @@ class FleetPlan(BaseModel):
         )
 
     @property
+    def nested(self) -> bool:
+        """Whether VMs are guests of their own."""
+        return self.backend == "nested"
+
+    @property
     def ksmd(self) -> bool:
         """Whether ksmd works."""
         return systems.find(self.system).ksmd
@@ -166,7 +200,19 @@ class FleetPlan(BaseModel):
     @property
     def trains(self) -> bool:
         """Whether VM 1 runs its application: a fleet that converges stays still."""
-        return self.workload == "liblinear" and not self.converge_passes
+        return self.workload != "none" and not self.converge_passes
+
+    @property
+    def commands(self) -> dict[int, str]:
+        """What runs in each nested VM, by its number."""
+        if not self.nested or self.workload == "none":
+            return {}
+        if self.workload == "graph500":
+            words = f"/bin/graph500 --scale {self.graph_scale} --seed {self.seed} --roots {self.graph_roots}"
+        else:
+            words = f"/bin/svr --rows {self.dataset_rows} --seed {self.seed} --solver {self.solver}"
+            words += f" --repeats {self.repeats}"
+        return dict.fromkeys(range(1, self.vms + 1), words)
 
     @property
     def dataset_pages(self) -> int:
@@ -192,6 +238,8 @@ class FleetPlan(BaseModel):
         A page costs itself, its struct page, its rmap item and its share of page tables; unmerged it may be doubled
         while the fleet is being filled.
         """
+        if self.nested:
+            return self.vms * (self.vm_memory_mib * 33 // 32 + _VM_COST_MIB)
         return self.vms * self.pages_per_vm * PAGE * 3 // 2 // 2**20
 
     def lines(self) -> dict[str, str]:
@@ -213,6 +261,9 @@ class FleetPlan(BaseModel):
                 *("sample_ms", "vm_sample_ms"),
             )
         }
+        if self.nested:
+            names = ("nested", "vm_memory_mib", "vm_kaslr", "vm_group", "vm_boots")
+            numbers |= {name: int(getattr(self, name)) for name in names}
         return {name: str(value) for name, value in numbers.items()} | {"dataset": self.dataset}
 
     def render(self) -> str:
@@ -228,7 +279,7 @@ class FleetPlan(BaseModel):
 
         """
         lines = [f"{key} {value}" for key, value in self.lines().items() if key in _LOADED]
-        return "\n".join([PLAN_HEADER, *lines, f"checkpoint {rest}"]) + "\n"
+        return "\n".join([PLAN_HEADER, *lines, *self._programs(), f"checkpoint {rest}"]) + "\n"
 
     def render_rest(self) -> str:
         """The second part: what KSM and its scheduling are like, and what is measured; always of the same size.
@@ -238,7 +289,7 @@ class FleetPlan(BaseModel):
 
         """
         lines = [f"{key} {value}" for key, value in self.lines().items() if key not in _LOADED]
-        text = "\n".join([*lines, *self.repeated(), "end"]) + "\n"
+        text = "\n".join([*lines, *self._writes(), "end"]) + "\n"
         if len(text) > REST_BYTES:
             raise UsageError(
                 f"fleet plan: system, knobs and sysfs files take {len(text)} bytes, {REST_BYTES} are for them"
@@ -247,6 +298,12 @@ class FleetPlan(BaseModel):
 
     def repeated(self) -> list[str]:
         """The lines that may stand more than once, in an order that counts."""
+        return [*self._programs(), *self._writes()]
+
+    def _programs(self) -> list[str]:
+        return [f"vm {number} {command}" for number, command in self.commands.items()]
+
+    def _writes(self) -> list[str]:
         return [
             *(f"sysfs {path} {value}" for path, value in self.settings),
             *(f"counter {name}" for name in self.counters),
@@ -393,7 +450,9 @@ class FleetResult:
     vms: tuple[dict[str, int], ...]
     verify: dict[str, int]
     repeated: tuple[str, ...] = ()
-    """The plan's ``sysfs`` and ``counter`` lines as the guest read them."""
+    """The plan's ``vm``, ``sysfs`` and ``counter`` lines as the guest read them."""
+    witness: Witness | None = None
+    """Of nested VMs: what stood in their memory at the end."""
 
     def fact(self, name: str) -> int:
         """A fact that is a number.
@@ -458,9 +517,10 @@ def parse(raw: bytes) -> FleetResult:
             sections[line[1:-1]] = []
         elif sections:
             sections[next(reversed(sections))].append(line)
-    if lost := [name for name in _SECTIONS if name not in sections]:
+    judged = witness.SECTIONS if "settled" in sections else ("verify",)
+    if lost := [name for name in (*_SECTIONS, *judged) if name not in sections]:
         raise FleetError(f"the fleet result has no section {', '.join(lost)}")
-    repeated = [line for line in sections["plan"] if line.startswith(("sysfs ", "counter "))]
+    repeated = [line for line in sections["plan"] if line.startswith(("vm ", "sysfs ", "counter "))]
     samples, vm_samples = (_table(name, sections[name]) for name in ("samples", "vm_samples"))
     asked = [line.removeprefix("counter ") for line in repeated if line.startswith("counter ")]
     check_columns(sections["samples"][0].split(","), also=asked)
@@ -472,12 +532,21 @@ def parse(raw: bytes) -> FleetResult:
         samples=tuple(samples),
         vm_samples=tuple(vm_samples),
         vms=tuple(_table("vms", sections["vms"])),
-        verify={key: int(value) for key, value in _pairs("verify", sections["verify"]).items()},
+        verify={key: int(value) for key, value in _pairs("verify", sections.get("verify", [])).items()},
         repeated=tuple(repeated),
+        witness=_witness(sections) if "settled" in sections else None,
     )
 
 
-_SECTIONS = ("plan", "facts", "settings", "samples", "vm_samples", "vms", "verify")
+_SECTIONS = ("plan", "facts", "settings", "samples", "vm_samples", "vms")
+
+
+def _witness(sections: dict[str, list[str]]) -> Witness:
+    counters = ("settled", "apart")
+    return witness.read(
+        {name: _pairs(name, sections[name]) for name in counters},
+        {name: _table(name, sections[name]) for name in witness.SECTIONS if name not in counters},
+    )
 
 
 def _settings(lines: list[str]) -> tuple[Write, ...]:
@@ -581,6 +650,12 @@ def _memory_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
     """Every VM is there, and no page changed under it."""
     if len(result.vms) != plan.vms:
         yield f"{len(result.vms)} of {plan.vms} VMs reported"
+    if plan.nested:
+        if result.witness is None:
+            yield "nobody looked at the memory of the VMs"
+        else:
+            yield from witness.faults(result.witness, ksmd=plan.ksmd, limit=plan.max_page_sharing)
+        return
     pages = plan.vms * plan.pages_per_vm
     for key, wanted in (
         ("checked_pages", pages),
@@ -601,6 +676,8 @@ def _ksm_faults(plan: FleetPlan, result: FleetResult, oracle: Expectation) -> It
                     yield f"{name} is {sample[name]} though ksmd never ran"
         if last["ksmd_ns"] != result.samples[0]["ksmd_ns"]:
             yield f"ksmd ran for {last['ksmd_ns'] - result.samples[0]['ksmd_ns']} ns though it was off"
+    elif plan.nested:
+        return  # memory changes as long as they run; when they stand still the witness says all
     elif plan.converge_passes >= 3:
         exact = ("pages_shared", "pages_sharing", "pages_unshared", "stable_node_chains", "stable_node_dups")
         for name in exact:

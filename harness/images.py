@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness import debian, sourcepackage
 from harness.config import (
@@ -40,7 +40,11 @@ from harness.sourcepackage import SourcePackage
 from harness.sources import untar
 from harness.ui import ui
 
-ImageName = Literal["measured", "functional"]
+if TYPE_CHECKING:
+    from harness.kbuild import KernelBuild
+
+ImageName = Literal["measured", "functional", "nested", "vm"]
+"""``nested`` is ``measured`` with a monitor for VMs and their image, ``vm``, in it."""
 
 _DIRECTORIES = ("bin", "dev", "dev/pts", "dev/shm", "etc", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin")
 _ETC = {
@@ -103,25 +107,27 @@ def build(name: ImageName) -> Image:
         raise UsageError(f"no image {name}; there are {', '.join(known.get('image', {}))}")
     with lock(paths().images / f".{name}.lock", what=f"the {name} image", wait=600):
         programs = {where: program(part) for where, part in recipe["programs"].items()}
-        packages = {part: _package(known["package"][part]["package"]) for part in recipe["packages"]}
+        packages = {part: _package(known["package"][part]["package"]) for part in recipe.get("packages", ())}
+        inner = {where: build(part).path for where, part in recipe.get("images", {}).items()}
         key = sha256_json(
             [
                 recipe,
                 {where: sha256_file(file) for where, file in programs.items()},
                 {part: [known["package"][part], sha256_file(file)] for part, file in packages.items()},
+                {where: sha256_file(file) for where, file in inner.items()},
                 sha256_file(Path(__file__)),
             ]
         )
         final = paths().images / f"{name}-{key[:16]}.cpio"
         if not is_whole(final):
-            entries = _tree(programs, {part: (known["package"][part], file) for part, file in packages.items()})
+            entries = _tree(programs | inner, {part: (known["package"][part], file) for part, file in packages.items()})
             atomic_write(final, cpio(entries))
             seal(final)
         return Image(name, final, sha256_file(final))
 
 
 def extended(image: Image, files: Mapping[str, Path]) -> Image:
-    """An image with more files in its root directory: a second archive behind the first, as the kernel allows."""
+    """An image with more files, below directories it has: a second archive behind the first, as the kernel allows."""
     if not files:
         return image
     digests = {name: sha256_file(file) for name, file in sorted(files.items())}
@@ -130,6 +136,25 @@ def extended(image: Image, files: Mapping[str, Path]) -> Image:
         more = cpio(Entry(name, stat.S_IFREG | 0o644, file.read_bytes()) for name, file in files.items())
         atomic_write(final, image.path.read_bytes() + more)
     return Image(image.name, final, sha256_file(final))
+
+
+def vm_kernel(kernel: KernelBuild) -> dict[str, Path]:
+    """The files of a kernel that the monitor of a nested VM loads, by their place in the ``nested`` image.
+
+    Raises:
+        BuildError: binutils cannot read the kernel.
+
+    """
+    final = paths().images / f"vmlinux-{kernel.digest[:16]}"
+    if not is_whole(final):
+        with atomic_dir(paths().tmp / f"vmlinux-{kernel.digest[:16]}") as work:
+            try:
+                run(["objcopy", "--strip-all", kernel.vmlinux, work / "vmlinux"])
+            except CommandFailed as error:
+                raise BuildError(f"{kernel.vmlinux} cannot be stripped: {error.completed.stderr.strip()}") from error
+            atomic_write(final, (work / "vmlinux").read_bytes())
+        seal(final)
+    return {"vm/vmlinux": final} | ({"vm/vmlinux.relocs": kernel.relocs} if kernel.relocs else {})
 
 
 def _tree(programs: Mapping[str, Path], packages: Mapping[str, tuple[Mapping[str, Any], Path]]) -> list[Entry]:

@@ -26,6 +26,8 @@ _ARTEFACTS = {
     "System.map": "System.map",
     "config": ".config",
 }
+_RELOCS = "vmlinux.relocs"
+_MOVABLE = "RANDOMIZE_BASE"
 FIXED = (  # Documentation/kbuild/reproducible-builds.rst
     "KBUILD_BUILD_TIMESTAMP=2023-02-19 00:00:00 UTC",
     "KBUILD_BUILD_USER=paraksm",
@@ -70,6 +72,12 @@ class KernelBuild:
     def system_map(self) -> Path:
         """Addresses of the symbols of ``vmlinux``."""
         return self.vmlinux.with_name("System.map")
+
+    @property
+    def relocs(self) -> Path | None:
+        """What in ``vmlinux`` depends on where it lies, or None for a kernel that stays where it was linked."""
+        path = self.vmlinux.with_name(_RELOCS)
+        return path if path.is_file() else None
 
 
 def profiles(file: Path | None = None) -> dict[str, Profile]:
@@ -173,6 +181,8 @@ def _compile(
     if stamp.get("inputs", {}).get("stamps", inputs["stamps"]) != inputs["stamps"]:
         directory.clean()  # make does not see how ccache is set up, yet objects depend on it
     built = {name: directory.path / path for name, path in _ARTEFACTS.items()}
+    if _MOVABLE in requests and requests[_MOVABLE].value == "y":
+        built[_RELOCS] = directory.path / "arch/x86/boot/compressed" / _RELOCS
     first = not built["vmlinux"].exists()
     need_disk(directory.path, _FIRST_BUILD if first else _LATER_BUILD, directory.what)
     if stamp.get("inputs") == inputs:  # same inputs and still here: the result is damaged, and its origin may be

@@ -39,14 +39,24 @@ def plan(**change: Any) -> FleetPlan:
 # --- plans
 
 
+def nested_plan(**changes: Any) -> FleetPlan:
+    """Four real VMs without a workload."""
+    values = {"backend": "nested", "workload": "none", "vms": 4, "vm_memory_mib": 32, "window_ms": 500}
+    return fleet.plan_from(values | changes)
+
+
 def test_the_plan_file_has_the_keys_that_the_guest_program_knows() -> None:
     source = (SOURCES / "plan.c").read_text()
     table = source[source.index("keys[] = {") : source.index("#define KEYS")]
-    known = {part.split(")")[0] for part in table.split("KEY(")[1:]} | {"dataset"}
+    everywhere, _, nested = table.partition("only plans with real VMs")
+    known = [part.split(")")[0] for part in everywhere.split("KEY(")[1:]]
+    more = [part.split(")")[0] for part in nested.split("KEY(")[1:]]
     first, *lines = plan().render().splitlines()
     assert f'"{first}\\n"' in source
-    assert {line.split()[0] for line in lines} == known
-    assert len(lines) == len(known)
+    assert sorted(line.split()[0] for line in lines) == sorted([*known, "dataset"])
+    assert f"#define NESTED_KEYS {len(more)}\n" in source
+    real = nested_plan().render().splitlines()[1:]
+    assert sorted(line.split()[0] for line in real) == sorted([*known, *more, "dataset"])
     assert all(len(line.split()) == 2 for line in lines)
 
 
@@ -70,7 +80,9 @@ def test_golden_plan() -> None:
         ({"pages_unique": 2**24}, "pages_unique"),
         ({"solver": 5}, "solver"),
         ({"colour": 1}, "colour"),
-        ({"backend": "nested"}, "backend"),
+        ({"backend": "cloud"}, "backend"),
+        ({"backend": "nested"}, "vm_memory_mib"),
+        ({"backend": "nested", "vm_memory_mib": 32}, "pages_"),
         ({"system": "gpu-ksm"}, "there are no-ksm, cpu-ksm"),
         ({"sysfs": (("relative", "1"),)}, "absolute path"),
         ({"sysfs": (("/sys/a b", "1"),)}, "absolute path"),

@@ -20,6 +20,7 @@ extern "C" {
 
 #define SETTINGS 256
 #define COUNTERS 32
+#define COMMANDS 256
 
 struct setting {
 	char path[256];
@@ -30,6 +31,11 @@ struct setting {
 struct plan {
 	long seed;
 	long vms;
+	long nested;			/* VMs are guests of their own under KVM, not processes */
+	long vm_memory_mib;		/* of each nested VM */
+	long vm_kaslr;			/* their kernels lie at random addresses */
+	long vm_group;			/* so many neighbours share a network; 0: none */
+	long vm_boots;			/* so many of them boot at a time */
 	long pages_shared_all;		/* per VM: the same in every VM */
 	long pages_shared_some;		/* per VM: the same within a group of shared_group VMs */
 	long shared_group;
@@ -59,6 +65,7 @@ struct plan {
 	char dataset[256];		/* file of the real data; "-": generate */
 	long settings;			/* "sysfs PATH VALUE" lines: written in this order before anything is scanned */
 	struct setting setting[SETTINGS];
+	char *command[COMMANDS];	/* "vm NUMBER COMMAND" lines: the workload in a nested VM, NULL: none */
 	long counters;			/* "counter NAME" lines: further files of KSM to sample where the kernel has them */
 	char counter[COUNTERS][64];
 	char rest[256];			/* the file with what is not known yet, to be read behind the checkpoint; or empty */
@@ -92,9 +99,16 @@ void svr_place(const struct susy_row *rows, long count, void *arena);
 uint64_t svr_train(void *arena, long count, int solver, int repeats);
 
 /* vm.c: one process per VM */
+struct child;
+
 struct vm {
 	pid_t pid;
-	int fd;				/* one-byte commands to it, struct vm_answer back */
+	int fd;				/* one-byte commands to it, struct vm_answer back; lines, if nested */
+	struct child *child;		/* the monitor of a nested VM */
+	const struct plan *plan;
+	long number;			/* from 0 */
+	char sent;			/* enum vm_command, or 0: none yet */
+	pid_t ksmd;
 };
 
 enum vm_command { VM_GO = 'g', VM_STOP = 's', VM_VERIFY = 'v', VM_QUIT = 'q' };
@@ -109,8 +123,21 @@ struct vm_answer {
 };
 
 bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows, pid_t ksmd);
-bool vm_send(const struct vm *vm, enum vm_command command);
-bool vm_receive(const struct vm *vm, struct vm_answer *answer);
+bool vm_send(struct vm *vm, enum vm_command command);
+bool vm_receive(struct vm *vm, struct vm_answer *answer);
+
+/* nested.c: real VMs */
+bool nested_prepare(const struct plan *plan);
+bool nested_start(struct vm *vm);
+bool nested_send(struct vm *vm, enum vm_command command);
+bool nested_receive(struct vm *vm, struct vm_answer *answer);
+bool nested_ping(struct vm *vm, uint64_t *slept);
+
+/* pagestat.c: equal pages, counted from outside */
+bool pagestat(const pid_t *pid, long vms, const char *when, FILE *out);
+
+/* witness.c: the end of a run with real VMs */
+bool witness_write(const struct plan *plan, const struct vm *vm, FILE *out);
 
 /* checkpoint.c: the machine is saved here, and goes on wherever it is loaded, as often as that is */
 bool checkpoint(void);

@@ -79,28 +79,40 @@ static bool weigh_vm1(struct fleet *f)
 	return put(CGROUP "/cgroup.procs", text);
 }
 
+/* The training data of VMs that are processes; a real VM loads its own. */
+static bool load_rows(struct fleet *f)
+{
+	if (f->plan.nested)
+		return true;
+	f->rows = calloc(f->plan.dataset_rows + 1, sizeof(*f->rows));
+	if (!f->rows)
+		return false;
+	if (strcmp(f->plan.dataset, "-"))
+		return susy_load(f->plan.dataset, f->plan.dataset_rows, f->rows);
+	for (long r = 0; r < f->plan.dataset_rows; r++)
+		susy_generate(f->plan.seed, r, &f->rows[r]);
+	return true;
+}
+
 static bool load(struct fleet *f)
 {
 	struct vm_answer ready;
 
-	f->rows = calloc(f->plan.dataset_rows + 1, sizeof(*f->rows));
 	f->vm = calloc(f->plan.vms, sizeof(*f->vm));
-	if (!f->rows || !f->vm)
+	if (!f->vm || !load_rows(f))
 		return false;
-	if (strcmp(f->plan.dataset, "-")) {
-		if (!susy_load(f->plan.dataset, f->plan.dataset_rows, f->rows))
-			return false;
-	} else {
-		for (long r = 0; r < f->plan.dataset_rows; r++)
-			susy_generate(f->plan.seed, r, &f->rows[r]);
-	}
-	for (long i = 0; i < f->plan.vms; i++)
-		if (!vm_start(&f->vm[i], &f->plan, i, f->rows, f->ksmd))
-			return false;
-	for (long i = 0; i < f->plan.vms; i++) {
-		if (!vm_receive(&f->vm[i], &ready)) {
-			fprintf(stderr, "fleet: VM %ld died while it was loading\n", i + 1);
-			return false;
+	if (f->plan.nested && !nested_prepare(&f->plan))
+		return false;
+	for (long i = 0, wave; i < f->plan.vms; i = wave) {
+		wave = f->plan.nested && i + f->plan.vm_boots < f->plan.vms ? i + f->plan.vm_boots : f->plan.vms;
+		for (long at = i; at < wave; at++)
+			if (!vm_start(&f->vm[at], &f->plan, at, f->rows, f->ksmd))
+				return false;
+		for (long at = i; at < wave; at++) {
+			if (!vm_receive(&f->vm[at], &ready)) {
+				fprintf(stderr, "fleet: VM %ld died while it was loading\n", at + 1);
+				return false;
+			}
 		}
 	}
 	return true;
@@ -442,7 +454,7 @@ static bool measure(struct fleet *f, FILE *out)
 	fprintf(out, "[vm_samples]\n");
 	sampler_write_vms(out);
 	write_vms(f, out);
-	return write_verdict(f, out);
+	return f->plan.nested ? witness_write(&f->plan, f->vm, out) : write_verdict(f, out);
 }
 
 static int run(const char *path)

@@ -23,9 +23,17 @@ static const struct {
 	KEY(ksm), KEY(pages_to_scan), KEY(sleep_millisecs), KEY(max_page_sharing), KEY(use_zero_pages),
 	KEY(merge_across_nodes), KEY(ksmd_nice), KEY(ksmd_rt_priority), KEY(vm_weight), KEY(prescan_passes),
 	KEY(converge_passes), KEY(window_ms), KEY(sample_ms), KEY(vm_sample_ms),
+	/* from here on only plans with real VMs have them */
+	LOADED_KEY(nested), LOADED_KEY(vm_memory_mib), LOADED_KEY(vm_kaslr), LOADED_KEY(vm_group), LOADED_KEY(vm_boots),
 };
 
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
+#define NESTED_KEYS 5
+
+static size_t keys_of(const struct plan *plan)
+{
+	return plan->nested ? KEYS : KEYS - NESTED_KEYS;
+}
 
 static bool seen[KEYS];
 
@@ -62,6 +70,8 @@ static bool set(struct plan *plan, const char *key, const char *value)
 static bool set_repeated(struct plan *plan, const char *line)
 {
 	char name[256], value[128];
+	long number;
+	int at = 0;
 
 	if (sscanf(line, "sysfs %255s %127[^\n]", name, value) == 2 && plan->settings < SETTINGS) {
 		struct setting *setting = &plan->setting[plan->settings++];
@@ -69,6 +79,12 @@ static bool set_repeated(struct plan *plan, const char *line)
 		strcpy(setting->path, name);
 		strcpy(setting->value, value);
 		return true;
+	}
+	if (sscanf(line, "vm %ld %n", &number, &at) == 1 && at) {
+		if (number < 1 || number > COMMANDS || plan->command[number - 1])
+			return false;
+		plan->command[number - 1] = strndup(line + at, strcspn(line + at, "\n"));
+		return plan->command[number - 1];
 	}
 	if (sscanf(line, "counter %63s", name) == 1 && plan->counters < COUNTERS) {
 		strcpy(plan->counter[plan->counters++], name);
@@ -97,7 +113,7 @@ static bool read_lines(struct plan *plan, FILE *file, bool *ended)
 
 static bool complete(const struct plan *plan, bool loaded_only)
 {
-	for (size_t i = 0; i < KEYS; i++) {
+	for (size_t i = 0; i < keys_of(plan); i++) {
 		if (seen[i] || (loaded_only && !keys[i].loaded))
 			continue;
 		fprintf(stderr, "fleet: plan: no %s\n", keys[i].name);
@@ -106,6 +122,10 @@ static bool complete(const struct plan *plan, bool loaded_only)
 	if (plan->vms < 1 || plan->shared_group < 1 || plan->volatile_period_ms < 1 ||
 	    (!loaded_only && (plan->sample_ms < 1 || plan->vm_sample_ms < 1))) {
 		fprintf(stderr, "fleet: plan: vms, shared_group and all periods are at least 1\n");
+		return false;
+	}
+	if (plan->nested && (plan->vm_boots < 1 || plan->vm_memory_mib < 1 || plan->vms > COMMANDS)) {
+		fprintf(stderr, "fleet: plan: nested VMs need memory and a number that boot at a time; at most %d\n", COMMANDS);
 		return false;
 	}
 	return true;
@@ -149,9 +169,12 @@ bool plan_read_rest(struct plan *plan)
 
 void plan_write(const struct plan *plan, FILE *out)
 {
-	for (size_t i = 0; i < KEYS; i++)
+	for (size_t i = 0; i < keys_of(plan); i++)
 		fprintf(out, "%s %ld\n", keys[i].name, *field(plan, i));
 	fprintf(out, "dataset %s\n", plan->dataset);
+	for (long i = 0; i < COMMANDS; i++)
+		if (plan->command[i])
+			fprintf(out, "vm %ld %s\n", i + 1, plan->command[i]);
 	for (long i = 0; i < plan->settings; i++)
 		fprintf(out, "sysfs %s %s\n", plan->setting[i].path, plan->setting[i].value);
 	for (long i = 0; i < plan->counters; i++)

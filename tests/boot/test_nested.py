@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real VMs inside the emulated machine: they come up, their timers live, ksmd merges exactly what is equal in them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import fleet, systems
+from harness.errors import FleetError
+from harness.fleet import FleetPlan
+from harness.machine import Machine, MachineSpec, Outcome
+from harness.workbench import Workbench, workbench
+from tests.boot.sealed import Sealed
+
+pytestmark = pytest.mark.boot
+
+
+@pytest.fixture(scope="module")
+def nest() -> Workbench:
+    """QEMU, the host's kernel, and an image with the monitor, the VMs' kernel and their image."""
+    return workbench(image="nested")
+
+
+@pytest.fixture(scope="module")
+def nested(nest: Workbench) -> Sealed:
+    """Fleets of real VMs on sealed machines."""
+    return Sealed(nest.qemu, nest.kernel, nest.image)
+
+
+def _plan(**change: Any) -> FleetPlan:
+    values: dict[str, Any] = {
+        "backend": "nested", "workload": "graph500", "graph_scale": 10, "graph_roots": 16, "vms": 4,
+        "vm_memory_mib": 32, "window_ms": 200, "vm_sample_ms": 50, "pages_to_scan": 512,
+    }  # fmt: skip
+    return fleet.plan_from(values | change)
+
+
+def _devices(plan: FleetPlan) -> tuple[Any, ...]:
+    return systems.machine_devices(systems.find(plan.system))
+
+
+@pytest.mark.parametrize("system", ["cpu-ksm", "para-ksmc"])
+def test_what_is_merged_is_what_is_equal_and_two_runs_are_byte_identical(
+    nested: Sealed, tmp_path: Path, system: str
+) -> None:
+    plan = _plan(system=system)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: nested.raw(plan, tmp_path / name, None, _devices(plan)), ("a", "b"))
+    assert first == second
+    result = fleet.parse(first)
+    fleet.check(plan, result)  # counters are what the contents demand, and nothing changed when all was taken apart
+    assert result.witness
+    seen = result.witness.all_shares
+    assert seen.pages == seen.zero + seen.self_ + seen.inter + seen.unique
+    assert seen.pages > 4 * 4096  # four Linux guests, 16 MiB each at least
+    # kernels at addresses of their own: much is equal, far from all
+    assert 0.2 < seen.inter / seen.pages < 0.8
+    assert result.witness.settled["pages_sharing"] > 10000
+    assert result.trained
+    runtimes = [result.of_vm(number)[-1]["runtime_ns"] for number in (1, 2)]
+    assert runtimes[0] > runtimes[1] > 0  # VM 1 worked, the others were booted
+
+
+def test_the_answer_does_not_depend_on_the_system_and_clones_are_equal(nested: Sealed, tmp_path: Path) -> None:
+    """Without address randomisation more is equal; ksmd off, nothing is merged; the graph's answer is the same."""
+    without = nested(_plan(system="no-ksm"), tmp_path / "without")
+    fixed = nested(_plan(vm_kaslr=False), tmp_path / "fixed")
+    assert without.witness
+    assert fixed.witness
+    assert without.witness.settled["pages_sharing"] == 0
+    assert without.model == fixed.model is not None
+    equal = [shares.inter / shares.pages for shares in (without.witness.all_shares, fixed.witness.all_shares)]
+    assert equal[1] > equal[0] + 0.1
+
+
+_PING = r"""
+t() { read up idle < /proc/uptime; echo "$up $*"; }
+echo 1 > /proc/sys/kernel/printk
+mknod /dev/kvm c 10 232
+i=1
+while [ $i -le @VMS@ ]; do
+    mkfifo /tmp/in$i /tmp/out$i
+    vmm --kernel /vm/vmlinux --relocs /vm/vmlinux.relocs --initramfs /vm/initramfs --memory 24 --seed $i \
+        --name vm$i --words "console=ttyS0 quiet" < /tmp/in$i > /tmp/out$i &
+    eval "exec $((10 + 2 * i))> /tmp/in$i $((11 + 2 * i))< /tmp/out$i"
+    i=$((i + 1))
+done
+i=1
+while [ $i -le @VMS@ ]; do eval "read line <&$((11 + 2 * i))"; t vm$i $line; i=$((i + 1)); done
+round=0
+while [ $round -lt @ROUNDS@ ]; do
+    i=1
+    while [ $i -le @VMS@ ]; do eval "echo ping 5 >&$((10 + 2 * i))"; i=$((i + 1)); done
+    i=1
+    while [ $i -le @VMS@ ]; do eval "read line <&$((11 + 2 * i))"; t vm$i $line; i=$((i + 1)); done
+    round=$((round + 1))
+done
+"""
+
+
+def _answers(nest: Workbench, work: Path, vms: int, rounds: int) -> list[str]:
+    """Boot VMs all at once, then let each sleep and say how long it slept."""
+    work.mkdir()
+    (work / "script").write_text(_PING.replace("@VMS@", str(vms)).replace("@ROUNDS@", str(rounds)))
+    spec = MachineSpec(
+        nest.qemu, nest.kernel, nest.image, "measured", 160 + 40 * vms,
+        fw_cfg={"opt/paraksm/command": work / "script"},
+    )  # fmt: skip
+    with Machine(spec, work / "run") as machine:
+        machine.start()
+        assert machine.wait(300) is Outcome.CLEAN, machine.verdict.explain()
+    return (work / "run" / "results.bin").read_text().splitlines()
+
+
+def _check_answers(lines: list[str], vms: int, rounds: int) -> None:
+    assert sum(line.endswith(" up") for line in lines) == vms
+    slept = [int(line.split()[3]) for line in lines if " pong " in line]
+    assert len(slept) == vms * rounds
+    assert all(5_000_000 <= one < 40_000_000 for one in slept)
+
+
+def test_every_vm_keeps_its_timers(nest: Workbench, tmp_path: Path) -> None:
+    """QEMU delivered an interrupt that VMRUN injects twice at times: the guest then spins for ever on its own lock."""
+    _check_answers(_answers(nest, tmp_path / "eight", 8, 60), 8, 60)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("run", range(10))
+def test_forty_of_forty(nest: Workbench, tmp_path: Path, run: int) -> None:
+    """Ten times in a row; each time another number of rounds, so that no two runs have the same timing."""
+    _check_answers(_answers(nest, tmp_path / "forty", 40, 5 + run), 40, 5 + run)
+
+
+def test_a_vm_that_is_killed_ends_the_run_with_its_number(nested: Sealed, tmp_path: Path) -> None:
+    """The workload of VM 1 runs out of memory in the middle of its run, and its kernel with it."""
+    plan = _plan(graph_scale=14, vm_memory_mib=24)
+    with pytest.raises(FleetError, match="wrote no fleet result"):
+        nested(plan, tmp_path / "run")
+    said = (tmp_path / "run" / "console.log").read_text()
+    assert "fleet: VM 1" in said
+    assert "paraksm: done status=1" in said
+
+
+def test_a_vm_too_small_for_its_kernel_is_told(nested: Sealed, tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match="wrote no fleet result"):
+        nested(_plan(vm_memory_mib=16), tmp_path / "run")
+    assert "does not fit into 16 MiB" in (tmp_path / "run" / "console.log").read_text()

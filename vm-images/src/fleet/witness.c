@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The end of a run with real VMs, judged from outside while all of them stand still: what KSM holds after it has seen
+ * everything, what the contents of memory allow, and whether anything in memory changes when it is taken apart.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "fleet.h"
+
+#define SEEN_PASSES 3			/* one may be under way, one stores checksums, one merges */
+#define PATIENCE_NS (3600ULL * 1000000000ULL)
+
+static bool stop_all(const struct vm *vm, long vms)
+{
+	for (long i = 0; i < vms; i++)
+		if (kill(vm[i].pid, SIGSTOP)) {
+			fprintf(stderr, "fleet: VM %ld was lost: %m\n", i + 1);
+			return false;
+		}
+	return true;
+}
+
+static bool scan_all(void)
+{
+	struct timespec nap = { .tv_nsec = 1000000 };
+	long wanted = ksm_read("full_scans") + SEEN_PASSES;
+	uint64_t give_up = now_ns() + PATIENCE_NS;
+
+	if (!ksm_write("sleep_millisecs", 0) || !ksm_write("run", 1))
+		return false;
+	while (ksm_read("full_scans") < wanted) {
+		nanosleep(&nap, NULL);
+		if (now_ns() > give_up) {
+			fprintf(stderr, "fleet: ksmd did not finish %d passes\n", SEEN_PASSES);
+			return false;
+		}
+	}
+	return ksm_write("run", 0);
+}
+
+static void write_counters(const char *section, FILE *out)
+{
+	static const char *const names[] = { "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile",
+					     "stable_node_chains", "stable_node_dups" };
+
+	fprintf(out, "[%s]\n", section);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		fprintf(out, "%s %ld\n", names[i], ksm_read(names[i]));
+}
+
+bool witness_write(const struct plan *plan, const struct vm *vm, FILE *out)
+{
+	pid_t *pid = calloc(plan->vms, sizeof(*pid));
+	bool ok = pid && stop_all(vm, plan->vms);
+
+	for (long i = 0; ok && i < plan->vms; i++)
+		pid[i] = vm[i].pid;
+	if (ok && plan->ksm)
+		ok = scan_all();
+	if (ok) {
+		write_counters("settled", out);
+		ok = pagestat(pid, plan->vms, "merged", out) && ksm_write("run", 2);
+	}
+	if (ok) {
+		write_counters("apart", out);
+		ok = pagestat(pid, plan->vms, "unmerged", out) && ksm_write("run", 0);
+	}
+	free(pid);
+	return ok;
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Process 1 of a VM of the fleet. The kernel hands it the words behind "--": a workload program and its arguments, or
+ * nothing. Lines that come in over /dev/hvc0 go to that program, its lines go out; init itself answers two of them:
+ *
+ *   ping MS     sleep so long, say "pong NS" with what the sleep took by the VM's own clock: its timers are alive
+ *   facts       "facts key=value ...": kernel, uptime, free memory
+ *
+ * Before anything else it says "up"; when the program ends, "exited STATUS".
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE 4096
+
+struct lines {
+	int fd;
+	size_t used;
+	char text[LINE];
+};
+
+static int out;
+
+static void must(bool ok, const char *what)
+{
+	if (ok)
+		return;
+	fprintf(stderr, "guest: %s: %s\n", what, strerror(errno));
+	for (;;)
+		reboot(RB_AUTOBOOT);
+}
+
+static void mount_all(void)
+{
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
+	mkdir("/tmp", 0777);
+	mount("proc", "/proc", "proc", 0, NULL);
+	mount("sysfs", "/sys", "sysfs", 0, NULL);
+	mount("tmpfs", "/tmp", "tmpfs", 0, NULL);
+	if (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) && errno != EBUSY)
+		must(false, "devtmpfs");
+}
+
+/* The value of a word of the kernel's command line, or NULL. */
+static const char *word(const char *name)
+{
+	static char text[4096];
+	char *at;
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	for (at = strtok(text, " \n"); at; at = strtok(NULL, " \n")) {
+		if (!strcmp(at, "--"))
+			return NULL;
+		if (!strncmp(at, name, strlen(name)) && at[strlen(name)] == '=')
+			return at + strlen(name) + 1;
+	}
+	return NULL;
+}
+
+static void interface_up(int fd, const char *name, const char *address)
+{
+	struct ifreq request = { 0 };
+	struct sockaddr_in in = { .sin_family = AF_INET };
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	must(inet_pton(AF_INET, address, &in.sin_addr) == 1, address);
+	memcpy(&request.ifr_addr, &in, sizeof(in));
+	must(!ioctl(fd, SIOCSIFADDR, &request), name);
+	inet_pton(AF_INET, "255.255.255.0", &in.sin_addr);
+	memcpy(&request.ifr_netmask, &in, sizeof(in));
+	if (strcmp(name, "lo"))
+		must(!ioctl(fd, SIOCSIFNETMASK, &request), name);
+	must(!ioctl(fd, SIOCGIFFLAGS, &request), name);
+	request.ifr_flags |= IFF_UP | IFF_RUNNING;
+	must(!ioctl(fd, SIOCSIFFLAGS, &request), name);
+}
+
+static void network_up(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	const char *address;
+
+	must(fd >= 0, "socket");
+	interface_up(fd, "lo", "127.0.0.1");
+	address = word("fleet.address");
+	if (address)
+		interface_up(fd, "eth0", address);
+	close(fd);
+}
+
+static int open_channel(void)
+{
+	struct termios t;
+	int fd = open("/dev/hvc0", O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	must(fd >= 0 && !tcgetattr(fd, &t), "/dev/hvc0");
+	cfmakeraw(&t);
+	must(!tcsetattr(fd, TCSANOW, &t), "/dev/hvc0");
+	return fd;
+}
+
+static void say(const char *text, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = write(out, text + done, size - done);
+
+		must(n >= 0 || errno == EINTR, "/dev/hvc0");
+		done += n > 0 ? n : 0;
+	}
+}
+
+static void sayf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void sayf(const char *format, ...)
+{
+	char text[LINE];
+	va_list list;
+	int n;
+
+	va_start(list, format);
+	n = vsnprintf(text, sizeof(text), format, list);
+	va_end(list);
+	say(text, n);
+}
+
+static unsigned long long now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+static void ping(long ms)
+{
+	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	unsigned long long start = now_ns();
+
+	nanosleep(&t, NULL);
+	sayf("pong %llu\n", now_ns() - start);
+}
+
+static void facts(void)
+{
+	struct utsname name;
+	struct sysinfo info;
+
+	uname(&name);
+	sysinfo(&info);
+	sayf("facts release=%s uptime_ns=%llu free_kb=%lu processes=%u\n", name.release, now_ns(),
+	     (unsigned long)(info.freeram * info.mem_unit / 1024), info.procs);
+}
+
+static pid_t start(char **argv, int *in, int *from)
+{
+	int to_child[2], to_us[2];
+	pid_t pid;
+
+	must(!pipe2(to_child, O_CLOEXEC) && !pipe2(to_us, O_CLOEXEC), "pipe");
+	pid = fork();
+	if (!pid) {
+		dup2(to_child[0], 0);
+		dup2(to_us[1], 1);
+		execv(argv[0], argv);
+		dprintf(1, "failed %s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	must(pid > 0, "fork");
+	close(to_child[0]);
+	close(to_us[1]);
+	*in = to_child[1];
+	*from = to_us[0];
+	return pid;
+}
+
+/* Read what there is, hand out whole lines with their end; false when the other side is gone. */
+static bool take_lines(struct lines *lines, void (*use)(char *line, size_t size))
+{
+	ssize_t n = read(lines->fd, lines->text + lines->used, LINE - lines->used);
+	size_t from = 0;
+	char *end;
+
+	if (n <= 0)
+		return n < 0 && errno == EINTR;
+	lines->used += n;
+	while ((end = memchr(lines->text + from, '\n', lines->used - from))) {
+		use(lines->text + from, end + 1 - (lines->text + from));
+		from = end + 1 - lines->text;
+	}
+	memmove(lines->text, lines->text + from, lines->used - from);
+	lines->used -= from;
+	must(lines->used < LINE, "a line without an end");
+	return true;
+}
+
+static int workload_in = -1;
+
+static void command(char *line, size_t size)
+{
+	if (!strncmp(line, "ping ", 5))
+		ping(strtol(line + 5, NULL, 10));
+	else if (!strncmp(line, "facts\n", size))
+		facts();
+	else if (workload_in < 0 || write(workload_in, line, size) != (ssize_t)size)
+		sayf("failed there is no program for: %.*s", (int)size, line);
+}
+
+static void relay(char *line, size_t size)
+{
+	say(line, size);
+}
+
+int main(int argc, char **argv)
+{
+	static struct lines host, workload = { .fd = -1 };
+	pid_t pid = -1;
+	int status;
+
+	mount_all();
+	signal(SIGPIPE, SIG_IGN);
+	network_up();
+	host.fd = out = open_channel();
+	sayf("up\n");
+	if (argc > 1)
+		pid = start(argv + 1, &workload_in, &workload.fd);
+	for (;;) {
+		struct pollfd p[2] = { { .fd = host.fd, .events = POLLIN }, { .fd = workload.fd, .events = POLLIN } };
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			must(false, "poll");
+		if (p[0].revents & POLLIN)
+			take_lines(&host, command);
+		if (p[1].revents && !take_lines(&workload, relay)) {
+			workload.fd = -1;
+			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+				;
+			sayf("exited %d\n", WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+		}
+	}
+}
