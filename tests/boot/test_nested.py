@@ -39,17 +39,15 @@ def _plan(**change: Any) -> FleetPlan:
     return fleet.plan_from(values | change)
 
 
-def _devices(plan: FleetPlan) -> tuple[Any, ...]:
-    return systems.machine_devices(systems.find(plan.system))
-
-
 @pytest.mark.parametrize("system", ["cpu-ksm", "para-ksmc"])
 def test_what_is_merged_is_what_is_equal_and_two_runs_are_byte_identical(
     nested: Sealed, tmp_path: Path, system: str
 ) -> None:
     plan = _plan(system=system)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda name: nested.raw(plan, tmp_path / name, None, _devices(plan)), ("a", "b"))
+        first, second = pool.map(
+            lambda name: nested.raw(plan, tmp_path / name, None, systems.machine_devices()), ("a", "b")
+        )
     assert first == second
     result = fleet.parse(first)
     fleet.check(plan, result)  # counters are what the contents demand, and nothing changed when all was taken apart
