@@ -14,6 +14,7 @@ from harness.config import PROJECT
 
 DOCUMENTS = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
 
+_SETTING = re.compile(r"[A-Z_]+=")
 _MARK = re.compile(r"^<!-- (.*) -->$")
 _INLINE = re.compile(r"`(harness(?: [^`\n]*)?)`")
 _EXAMPLE = re.compile(r"^\s*Example: (harness .*?)(?: \([^()]*\))?$")
@@ -65,7 +66,7 @@ def blocks() -> list[Block]:
 
 
 def simple_commands(line: str) -> Iterator[list[str]]:
-    """Split a shell line at ``|``, ``&&``, ``;`` and drop redirections and comments."""
+    """Split a shell line at ``|``, ``&&``, ``;`` and drop redirections, comments and variables set for a command."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
     lexer.commenters = "#"
     lexer.whitespace_split = True
@@ -80,7 +81,7 @@ def simple_commands(line: str) -> Iterator[list[str]]:
             if words:
                 yield words
             words = []
-        else:
+        elif words or not _SETTING.match(token):
             words.append(token)
 
 
