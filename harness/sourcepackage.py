@@ -68,7 +68,12 @@ def description(wanted: SourcePackage) -> Path:
     if present:
         return present[-1]
     packages.require("sources")
-    return debian.download_source(wanted.package, wanted.suite, paths().sources, wanted.version)
+    try:
+        return debian.download_source(wanted.package, wanted.suite, paths().sources, wanted.version)
+    except SourceError as error:
+        raise SourceError(
+            error.message, hint="check the network; suite and version are pinned in vm-images/recipes.toml"
+        ) from error
 
 
 def build(wanted: SourcePackage, source: Path, objects: Sequence[Path], work: Path, log: Path) -> Path:

@@ -135,9 +135,11 @@ def test_another_version_in_the_cache_is_not_taken(cache: Path, monkeypatch: pyt
         raise SourceError("not here")
 
     monkeypatch.setattr("harness.debian.download_source", download)
-    with pytest.raises(SourceError, match="not here"):
+    with pytest.raises(SourceError, match="not here") as caught:
         sourcepackage.description(SourcePackage("thing", "none", "1.3", "here", "made"))
     assert asked == [("thing", "none", "1.3")]
+    assert caught.value.hint is not None
+    assert "vm-images/recipes.toml" in caught.value.hint
     assert sourcepackage.description(SourcePackage("thing", "none", "1.2", "here", "made")).parent == cache
 
 
