@@ -10,6 +10,7 @@
 
 #define PORT    0x506
 #define PAUSE   0x01
+#define MACHINE "-M q35 -nodefaults -m 16 "
 
 static void assert_status(QTestState *qts, const char *status)
 {
@@ -29,7 +30,7 @@ static void cont(QTestState *qts)
 
 static void test_stop(void)
 {
-    QTestState *qts = qtest_init("-M q35 -nodefaults -device guest-stop");
+    QTestState *qts = qtest_init(MACHINE "-device guest-stop");
 
     g_assert_cmphex(qtest_inb(qts, PORT), ==, PAUSE);
     assert_status(qts, "running");
@@ -44,7 +45,7 @@ static void test_stop(void)
 
 static void test_unknown_bits(void)
 {
-    QTestState *qts = qtest_init("-M q35 -nodefaults -device guest-stop");
+    QTestState *qts = qtest_init(MACHINE "-device guest-stop");
 
     qtest_outb(qts, PORT, 0);
     qtest_outb(qts, PORT, 0xff & ~PAUSE);
@@ -57,7 +58,7 @@ static void test_unknown_bits(void)
 
 static void test_other_port(void)
 {
-    QTestState *qts = qtest_init("-M q35 -nodefaults -device guest-stop,ioport=0x5a0");
+    QTestState *qts = qtest_init(MACHINE "-device guest-stop,ioport=0x5a0");
 
     g_assert_cmphex(qtest_inb(qts, PORT), ==, 0xff);
     qtest_outb(qts, PORT, PAUSE);
@@ -70,7 +71,7 @@ static void test_other_port(void)
 
 static void test_absent(void)
 {
-    QTestState *qts = qtest_init("-M q35 -nodefaults");
+    QTestState *qts = qtest_init(MACHINE);
 
     g_assert_cmphex(qtest_inb(qts, PORT), ==, 0xff);
     qtest_outb(qts, PORT, PAUSE);
@@ -85,7 +86,7 @@ static void test_saved(void)
     g_autofree char *uri = NULL;
     g_autofree char *arguments = NULL;
     int fd = g_file_open_tmp("guest-stop-XXXXXX", &file, NULL);
-    QTestState *qts = qtest_init("-M q35 -nodefaults -m 16 -device guest-stop");
+    QTestState *qts = qtest_init(MACHINE "-device guest-stop");
 
     g_assert_cmpint(fd, >=, 0);
     close(fd);
@@ -110,8 +111,7 @@ static void test_saved(void)
     }
     qtest_quit(qts);
 
-    arguments = g_strdup_printf("-M q35 -nodefaults -m 16 -device guest-stop "
-                                "-incoming %s", uri);
+    arguments = g_strdup_printf(MACHINE "-device guest-stop -incoming %s", uri);
     qts = qtest_init(arguments);
     while (true) {
         QDict *response = qtest_qmp(qts, "{ 'execute': 'query-status' }");
