@@ -113,7 +113,7 @@ def check(
         "ksmd_ns": found.ksmd_ns,
         "ksmd_utilisation": round(found.ksmd_ns / found.corun_ns, 6) if found.corun_ns else None,
         "pages_saved": last["pages_sharing"],
-        "pages_possible": fleet.expect(plan).pages_sharing,
+        "pages_possible": fleet.possible(plan, found),
         "samples": len(found.samples),
     }
     if json:

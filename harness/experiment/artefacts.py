@@ -21,6 +21,7 @@ from harness.systems import catalogue
 
 if TYPE_CHECKING:
     from harness.host import Host
+    from harness.images import ImageName
     from harness.workbench import Workbench
 
 EMULATED = "emulated"
@@ -132,8 +133,8 @@ def of_host(host: Host, binaries: Mapping[str, Path]) -> Artefacts:
 # --- memory of the last build ---------------------------------------------------------------------------
 
 
-def _memo(kernel: str | None, source: str | None, upto: str | None) -> Path:
-    return paths().cache / "identities" / f"{sha256_json([kernel, source, upto])[:16]}.json"
+def _memo(kernel: str | None, source: str | None, upto: str | None, image: ImageName) -> Path:
+    return paths().cache / "identities" / f"{image}-{sha256_json([kernel, source, upto])[:16]}.json"
 
 
 def _witness(trees: list[str]) -> str:
@@ -152,13 +153,15 @@ def _witness(trees: list[str]) -> str:
     return digest.hexdigest()
 
 
-def remember(bench: Workbench, kernel: str | None, source: str | None, upto: str | None = None) -> Artefacts:
+def remember(
+    bench: Workbench, kernel: str | None, source: str | None, upto: str | None = None, image: ImageName = "measured"
+) -> Artefacts:
     """Keep the identities of what was just built for later plans; return them."""
     made = of_workbench(bench)
     trees = [str(bench.kernel.applied.tree.path), str(bench.qemu.applied.tree.path)]
     files = [bench.kernel.bzimage, bench.qemu.binary, bench.image.path]
     atomic_write(
-        _memo(kernel, source, upto),
+        _memo(kernel, source, upto, image),
         json.dumps(
             {
                 "witness": _witness(trees),
@@ -172,7 +175,9 @@ def remember(bench: Workbench, kernel: str | None, source: str | None, upto: str
     return made
 
 
-def recall(kernel: str | None, source: str | None, upto: str | None = None) -> Artefacts | None:
+def recall(
+    kernel: str | None, source: str | None, upto: str | None = None, image: ImageName = "measured"
+) -> Artefacts | None:
     """The identities of what is built and still fits this checkout; None when that cannot be known without building.
 
     A tree of the user's (``source``) may have changed in any way, so nothing is recalled for it.
@@ -180,7 +185,7 @@ def recall(kernel: str | None, source: str | None, upto: str | None = None) -> A
     if source is not None:
         return None
     try:
-        data = json.loads(_memo(kernel, source, upto).read_text())
+        data = json.loads(_memo(kernel, source, upto, image).read_text())
         present = all(Path(path).is_file() for path in data["files"]) and all(Path(t).is_dir() for t in data["trees"])
         if not present or data["witness"] != _witness(data["trees"]):
             return None

@@ -255,5 +255,5 @@ def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
         "idle_share": round(result.idle_share, 6),
         "vm1_faults": faults[-1] - faults[0],
         # what the un-timed passes before the window merged cannot be saved in it
-        "possible_bytes": PAGE * (fleet.expect(cell.fleet).pages_sharing - first["pages_sharing"]),
+        "possible_bytes": PAGE * (fleet.possible(cell.fleet, result) - first["pages_sharing"]),
     }

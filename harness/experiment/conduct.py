@@ -21,6 +21,7 @@ from harness.experiment.store import Store, canonical
 from harness.ui import ui
 
 if TYPE_CHECKING:
+    from harness.images import ImageName
     from harness.report.analysis import Selection
     from harness.report.build import Report
 
@@ -63,6 +64,14 @@ def store() -> Store:
     return Store(paths().results)
 
 
+def _image(request: Request) -> ImageName:
+    """What the machine of a fleet starts with: real VMs need their monitor, kernel and image in it."""
+    from harness import fleet
+
+    size = request.profile or spec.load(request.name).profile
+    return "nested" if fleet.profile(size).nested else "measured"
+
+
 def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
     return plan.make(
         spec.load(request.name),
@@ -84,7 +93,7 @@ def _rows(made: Plan) -> list[Row]:
 
 def preview(request: Request) -> tuple[Plan, list[Row]]:
     """The plan and the state of its cells; builds nothing, runs nothing, connects to nothing."""
-    parts = None if request.target else artefacts.recall(request.kernel, request.source, request.upto)
+    parts = None if request.target else artefacts.recall(request.kernel, request.source, request.upto, _image(request))
     made = _make(request, parts)
     return made, _rows(made)
 
@@ -95,8 +104,8 @@ def _ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
     if request.target is None:
         from harness.workbench import workbench
 
-        bench = workbench(request.kernel, request.source, image="measured", upto=request.upto)
-        parts = artefacts.remember(bench, request.kernel, request.source, request.upto)
+        bench = workbench(request.kernel, request.source, image=_image(request), upto=request.upto)
+        parts = artefacts.remember(bench, request.kernel, request.source, request.upto, _image(request))
         yield parts, Sealed(bench, deadline=CELL_DEADLINE)
         return
     if request.kernel or request.source or request.upto:

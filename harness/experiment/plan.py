@@ -198,7 +198,8 @@ def make(
     data = None if dataset is None else first_rows(dataset, fleet.profile(profile).dataset_rows)
     capabilities = promised if artefacts is None else artefacts.capabilities
     absent = {name: lacking(systems()[name], capabilities) for name in spec.axes.system}
-    absent |= {name: "" if workloads()[name].available else workloads()[name].reason for name in spec.axes.workload}
+    backend = fleet.profile(profile).backend
+    absent |= {name: workloads()[name].lacking(backend) for name in spec.axes.workload}
     absent = {name: reason for name, reason in absent.items() if reason}
     cells = tuple(
         _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data)

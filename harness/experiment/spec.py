@@ -30,6 +30,16 @@ class Workload(_Strict):
     metric: str
     available: bool
     reason: str = ""
+    backends: tuple[str, ...] = ("process", "nested")
+    """Kinds of VMs it runs in."""
+
+    def lacking(self, backend: str) -> str:
+        """Why it does not run in such VMs, or nothing."""
+        if not self.available:
+            return self.reason
+        if backend not in self.backends:
+            return f"runs in VMs of the kind {', '.join(self.backends)}: choose a profile that has them"
+        return ""
 
 
 class Knobs(_Strict):

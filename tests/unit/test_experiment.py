@@ -189,7 +189,7 @@ def test_what_was_built_is_recalled_until_something_changes(monkeypatch: pytest.
     for path in built:
         path.write_text("x")
     (tmp_path / "tree").mkdir()
-    memo = artefacts._memo(None, None, None)
+    memo = artefacts._memo(None, None, None, "measured")
     memo.parent.mkdir(parents=True)
     monkeypatch.setattr(artefacts, "_witness", lambda trees: "now")
     data = {

@@ -105,8 +105,9 @@ def test_impossible_plans_are_refused_by_name(change: dict[str, Any], word: str)
 
 
 def test_profiles_are_plans_and_grow() -> None:
-    sizes = [fleet.profile(name).vms * fleet.profile(name).pages_per_vm for name in fleet.profiles()]
-    assert fleet.profiles() == ["unit", "ci", "laptop"]
+    sizes = [fleet.profile(name).memory_mib for name in fleet.profiles()]
+    assert fleet.profiles() == ["unit", "ci", "laptop", "small", "scaled"]
+    assert [fleet.profile(name).backend for name in fleet.profiles()] == ["process"] * 3 + ["nested"] * 2
     assert sizes == sorted(sizes)
     assert fleet.profile("laptop").vms == 40
     for name in fleet.profiles():
