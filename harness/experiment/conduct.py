@@ -18,6 +18,7 @@ from harness.experiment.executors import Remote, Sealed
 from harness.experiment.plan import Plan, Row
 from harness.experiment.spec import Spec
 from harness.experiment.store import Store, canonical
+from harness.ksm import PAGE
 from harness.ui import ui
 
 if TYPE_CHECKING:
@@ -164,8 +165,9 @@ def scale(made: Plan) -> str:
     """How the fleet compares with the paper's, for the face of the figure."""
     if not made.cells:
         return ""
-    vms, pages = made.cells[0].fleet.vms, made.cells[0].fleet.pages_per_vm
-    text = f"{vms} x {pages * 4096 / 2**20:.1f} MiB"
+    fleet = made.cells[0].fleet
+    size = f"{fleet.vm_memory_mib}" if fleet.nested else f"{fleet.pages_per_vm * PAGE / 2**20:.1f}"
+    text = f"{fleet.vms} x {size} MiB"
     return text if made.profile == "full" else f"reduced: {text} instead of 40 x 6 GiB"
 
 

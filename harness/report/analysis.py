@@ -298,13 +298,16 @@ def saving_over_time(record: RunRecord) -> tuple[list[float], list[float]]:
     return times, values
 
 
+_BACKENDS = {"process": "not virtual machines", "nested": "Linux guests under KVM in the emulated machine"}
+
+
 def stamps(selection: Selection) -> tuple[str, ...]:
     """What must stand on the face of a figure so that nobody takes it for more than it is."""
     record = selection.any_record()
     lines: list[str] = []
     if record is not None:
         cell, kernel = record.cell, record.inputs.get("kernel", {})
-        lines.append(f"backend: {cell['backend']} (not virtual machines)")
+        lines.append(f"backend: {cell['backend']} ({_BACKENDS[cell['backend']]})")
         version = str(kernel.get("version", "?"))
         lines.append(f"kernel {version}" + ("" if version.startswith("6.2") else ", not the paper's 6.2"))
         lines.append(_time_base(str(cell["mode"]), str(cell["target"])))

@@ -52,7 +52,7 @@ def selection(root: Path, name: str = "fig12", seeds: int = 1, preset: str = "pa
         for seed in range(1, seeds + 1)
     }
     absent = {name: "needs a patch" for name in systems() if name not in ("no-ksm", "cpu-ksm")}
-    absent |= {item.id: item.reason for item in spec.workloads().values() if not item.available}
+    absent |= {item.id: why for item in spec.workloads().values() if (why := item.lacking("process"))}
     return Selection(
         spec.load(name),
         "unit",

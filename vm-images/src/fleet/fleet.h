@@ -131,6 +131,7 @@ bool nested_prepare(const struct plan *plan);
 bool nested_start(struct vm *vm);
 bool nested_send(struct vm *vm, enum vm_command command);
 bool nested_receive(struct vm *vm, struct vm_answer *answer);
+bool nested_alive(const struct vm *vm);
 bool nested_ping(struct vm *vm, uint64_t *slept);
 
 /* pagestat.c: equal pages, counted from outside */

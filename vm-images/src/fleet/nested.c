@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -178,6 +179,17 @@ static uint64_t number_of(const char *line, const char *key, int base)
 	return value ? strtoull(value, NULL, base) : 0;
 }
 
+/* Its monitor runs on. A VM that is gone must not pass for one that has nothing to say. */
+bool nested_alive(const struct vm *vm)
+{
+	int status;
+
+	if (!waitpid(vm->pid, &status, WNOHANG))
+		return true;
+	fprintf(stderr, "fleet: VM %ld was lost: its monitor ended\n", vm->number + 1);
+	return false;
+}
+
 bool nested_receive(struct vm *vm, struct vm_answer *answer)
 {
 	char line[CHILD_LINE];
@@ -186,7 +198,7 @@ bool nested_receive(struct vm *vm, struct vm_answer *answer)
 	if (!vm->sent)
 		return wait_loaded(vm);
 	if (!takes(vm, vm->sent))
-		return true;
+		return nested_alive(vm);
 	if (vm->sent == VM_GO) {
 		if (!expect_line(vm, "done ", LOAD_NS, line))
 			return false;

@@ -16,8 +16,7 @@
 static bool stop_all(const struct vm *vm, long vms)
 {
 	for (long i = 0; i < vms; i++)
-		if (kill(vm[i].pid, SIGSTOP)) {
-			fprintf(stderr, "fleet: VM %ld was lost: %m\n", i + 1);
+		if (!nested_alive(&vm[i]) || kill(vm[i].pid, SIGSTOP)) {
 			return false;
 		}
 	return true;
@@ -68,6 +67,8 @@ bool witness_write(const struct plan *plan, const struct vm *vm, FILE *out)
 		write_counters("apart", out);
 		ok = pagestat(pid, plan->vms, "unmerged", out) && ksm_write("run", 0);
 	}
+	for (long i = 0; ok && i < plan->vms; i++)
+		ok = nested_alive(&vm[i]);
 	free(pid);
 	return ok;
 }
