@@ -30,6 +30,8 @@ _SAID = "paraksm-bench: here"
 _PLAIN_INIT = f"#!/bin/busybox sh\necho '{_SAID}'\nexec /bin/busybox sleep 1000\n"
 _SECONDS = 60.0
 _COUNTERS = "ksm-counters"
+_NESTED = 2.0
+"""Times slower than the machine around it that a nested VM may be."""
 _OWN_COST = 1.0
 """Per cent of ksmd's instructions that observing it may take."""
 
@@ -322,6 +324,22 @@ def _guest_seconds(spec: MachineSpec, folder: Path) -> float:
         return (after.user - before.user) + (after.system - before.system)
 
 
+# --- VMs inside the emulated machine ----------------------------------------------------------------------
+
+
+def nested(_rounds: int) -> list[Figure]:
+    """The same work in the emulated machine itself, and in VMs inside it."""
+    from harness import nestspeed
+    from harness.workbench import workbench
+
+    plain, *fleets = nestspeed.measure(workbench(image="nested"))
+    return [
+        Figure("in the machine itself", plain.mips, "MIPS", None, "millions of instructions a second of QEMU's time"),
+        *(Figure(f"in {each.vms} VMs", each.mips, "MIPS") for each in fleets),
+        *(Figure(f"machine / {each.vms} VMs", plain.mips / each.mips, "x", _NESTED) for each in fleets),
+    ]
+
+
 BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "boot": boot,
     "edit": edit,
@@ -331,5 +349,6 @@ BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "systems": systems,
     "build": build,
     "dsa": dsa,
+    "nested": nested,
 }
 """Name -> what measures it in so many rounds."""

@@ -24,7 +24,8 @@ def command(
     a command on the new kernel. help: harness --help. fig12: the reduced figure with everything built.
     counters: what the series costs ksmd, in instructions, against the kernel without it. systems: what ksmd
     spends in each system, pass by pass, in instructions. build: everything from an empty cache (twenty minutes).
-    dsa: what an emulated descriptor costs this machine. Exit status 1 if a limit is passed.
+    dsa: what an emulated descriptor costs this machine. nested: how fast VMs inside the emulated machine are.
+    Exit status 1 if a limit is passed.
 
     Example: harness bench boot edit -n 3
     """
