@@ -109,8 +109,6 @@ def monitor() -> None:
         say({"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}})
         for request in requests(wire):
             answer: dict[str, object]
-            if request["execute"] == "qmp_capabilities":
-                threading.Thread(target=tell_stop, daemon=True).start()
             if (known := migration(request)) is not None:
                 answer = known
             elif request["execute"] == "no-such-command":
@@ -120,6 +118,8 @@ def monitor() -> None:
             else:
                 answer = {"return": {}}
             say(answer | ({"id": request["id"]} if "id" in request else {}))
+            if request["execute"] == "qmp_capabilities":  # no event comes before its answer
+                threading.Thread(target=tell_stop, daemon=True).start()
     except OSError:
         return
 
