@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,17 +20,19 @@ from harness.config import PROJECT, paths
 from harness.experiment import artefacts, plan, spec
 from harness.experiment.executors import Sealed as Executor
 from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
-from harness.machine import Machine, MachineSpec, Saved
+from harness.machine import Machine, MachineSpec, Outcome, Saved
 from harness.workbench import Workbench
 from tests.boot.sealed import Sealed
 
 pytestmark = pytest.mark.boot
 
+SYSTEMS = ("no-ksm", "para-ksmc")
 
-def cells(bench: Workbench, seed: int = 1) -> dict[str, Cell]:
+
+def cells(bench: Workbench) -> dict[str, Cell]:
     """The unit profile's cells of Figure 12, by system."""
-    made = plan.make(spec.load("fig12"), artefacts.of_workbench(bench), profile="unit", seeds=seed)
-    return {cell.system: cell for cell in made.cells if cell.seed == seed}
+    made = plan.make(spec.load("fig12"), artefacts.of_workbench(bench), profile="unit")
+    return {cell.system: cell for cell in made.cells}
 
 
 def folder(cell: Cell) -> Path:
@@ -48,82 +51,57 @@ def machine_of(bench: Workbench, cell: Cell, work: Path) -> MachineSpec:
     )  # fmt: skip
 
 
-@pytest.fixture
-def executor(bench: Workbench) -> Executor:
-    return Executor(bench, deadline=120)
+@pytest.fixture(scope="module")
+def results(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What two systems give that go on from one checkpoint, which was made for the first of them."""
+    mine, executor = cells(bench), Executor(bench, deadline=120)
+    shutil.rmtree(folder(mine["no-ksm"]), ignore_errors=True)
+    out = {}
+    for system in SYSTEMS:
+        work = tmp_path_factory.mktemp(system)
+        out[system] = executor.execute(mine[system], work)
+        assert not {"loaded.txt", "rest.txt"} & {path.name for path in work.iterdir()}
+    return out
 
 
-def test_two_systems_go_on_from_one_saved_fleet_each_always_the_same(
-    bench: Workbench, executor: Executor, sealed: Sealed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_two_systems_go_on_from_one_saved_fleet_and_leave_it_alone(
+    bench: Workbench, results: dict[str, bytes], sealed: Sealed, tmp_path: Path
 ) -> None:
-    """The second time after the checkpoint was damaged, and made again: in other files, of the same bytes."""
+    """Whoever does without a checkpoint trains the same model on the same memory."""
     mine = cells(bench)
     assert len({cell.checkpoint.key for cell in mine.values()}) == 1
-    shutil.rmtree(folder(mine["no-ksm"]), ignore_errors=True)
-    results: list[dict[str, bytes]] = []
-    memories: list[str] = []
-    for time_ in ("first", "second"):
-        results.append({})
-        for system in ("no-ksm", "para-ksmc"):
-            work = tmp_path / f"{time_}-{system}"
-            work.mkdir()
-            raw = results[-1][system] = executor.execute(mine[system], work)
-            fleet.check(mine[system].fleet, fleet.parse(raw))
-            assert not {"loaded.txt", "rest.txt"} & {path.name for path in work.iterdir()}
-        memories.append(checkpoint.digest(folder(mine["no-ksm"]) / "memory"))
-        os.truncate(folder(mine["no-ksm"]) / "memory", 12345)
-    assert results[0] == results[1]
-    assert memories[0] == memories[1]
-    said = capsys.readouterr().err
-    assert said.count("loading a fleet") == 2
-    assert said.count("memory is truncated, or has grown: it is made again") == 1
-    shutil.rmtree(folder(mine["no-ksm"]))
-    # whoever does without a checkpoint trains the same model on the same memory
-    devices = mine["no-ksm"].devices
-    direct = fleet.parse(sealed.raw(mine["para-ksmc"].fleet, tmp_path / "direct", devices=devices))
+    here = folder(mine["no-ksm"])
+    record = json.loads((here / "checkpoint.json").read_text())
+    assert checkpoint.digest(here / "memory") == record["files"]["memory"]["sha256"]
+    found = {system: fleet.parse(raw) for system, raw in results.items()}
+    for system, result in found.items():
+        fleet.check(mine[system].fleet, result)
+    direct = fleet.parse(sealed.raw(mine["para-ksmc"].fleet, tmp_path / "direct", devices=mine["para-ksmc"].devices))
     fleet.check(mine["para-ksmc"].fleet, direct)
-    assert {fleet.parse(raw).model for raw in results[0].values()} == {direct.model}
+    assert {result.model for result in found.values()} == {direct.model}
 
 
-def test_a_busy_main_loop_does_not_move_the_instruction_at_which_it_is_saved(bench: Workbench, tmp_path: Path) -> None:
-    cell = cells(bench, seed=2)["no-ksm"]
+def test_made_again_by_a_busy_main_loop_it_is_the_same_and_goes_on_as_the_same(
+    bench: Workbench, results: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The files may go as soon as a machine has been loaded from them."""
+    cell = cells(bench)["para-ksmc"]
     parts = machine_of(bench, cell, tmp_path)
-    digests = set()
-    for number in range(2):
-        saved = Saved(tmp_path / f"memory{number}", tmp_path / f"state{number}")
-        with Machine(replace(parts, saving=saved), tmp_path / f"run{number}") as machine:
-            machine.start()
-            asked = 0
-            while number and machine.command("query-status") == {"status": "running", "running": True}:
-                asked += 1
-            assert not number or asked > 100
-            machine.save(60)
-        digests.add(checkpoint.digest(saved.memory))
-    assert len(digests) == 1
-
-
-def test_loaded_machines_share_the_files_and_leave_them_alone(bench: Workbench, tmp_path: Path) -> None:
-    """The files may go as soon as a machine runs; what it writes does not reach them."""
-    mine = cells(bench, seed=3)
-    executor = Executor(bench, deadline=120)
-    (tmp_path / "one").mkdir()
-    first = executor.execute(mine["cpu-ksm"], tmp_path / "one")
-    here = folder(mine["cpu-ksm"])
-    before = checkpoint.digest(here / "memory")
     saved = Saved(tmp_path / "memory", tmp_path / "state")
-    for name in ("memory", "state"):
-        subprocess.run(["cp", "--sparse=always", here / name, tmp_path / name], check=True)
-        (tmp_path / name).chmod(0o444)
-    (tmp_path / "two").mkdir()
-    parts = machine_of(bench, mine["cpu-ksm"], tmp_path)
-    with Machine(replace(parts, incoming=saved), tmp_path / "two") as machine:
+    with Machine(replace(parts, saving=saved), tmp_path / "saving") as machine:
+        machine.start()
+        asked = 0
+        while machine.command("query-status") == {"status": "running", "running": True}:
+            asked += 1
+        assert asked > 100
+        machine.save(60)
+    assert checkpoint.digest(saved.memory) == checkpoint.digest(folder(cell) / "memory")
+    with Machine(replace(parts, incoming=saved), tmp_path / "loaded") as machine:
         machine.start()
         for file in (saved.memory, saved.state):
             file.unlink()
-        machine.wait(120)
-    assert (tmp_path / "two" / "results.bin").read_bytes() == first
-    assert checkpoint.digest(here / "memory") == before
-    shutil.rmtree(here)
+        assert machine.wait(120) is Outcome.CLEAN
+    assert (tmp_path / "loaded" / "results.bin").read_bytes() == results["para-ksmc"]
 
 
 def test_interrupted_while_a_fleet_is_loaded_nothing_is_left(bench: Workbench, tmp_path: Path) -> None:

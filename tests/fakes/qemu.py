@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A stand-in for QEMU: same command line, QMP, agent socket and console, no guest.
 
-Words on the kernel's command line choose what happens: ``fake.boot=`` (ready, silent, panic, die, reset,
-chatter), ``fake.run=`` (real, panic, oops, cripple, die,
-garbage, never), ``fake.job=`` (done, panic, lost, hang, oops), ``fake.save=`` (stop, late, full, or a job: what a
-machine that is to be saved does; its memory is then the line ``fake memory``).
+Words on the kernel's command line, or in FAKE_QEMU, choose what happens: ``fake.boot=`` (ready, silent, panic, die,
+reset, chatter), ``fake.run=`` (real, panic, oops, cripple, die, garbage, never), ``fake.job=`` (done, good, bad, panic,
+lost, hang, oops), ``fake.save=`` (stop, late, full, or a job: what a machine that is to be saved does; its memory is
+then the line ``fake memory``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def option(name: str) -> str:
 
 
 def word(name: str, default: str) -> str:
-    found = re.search(rf"fake\.{name}=(\w+)", option("-append"))
+    found = re.search(rf"fake\.{name}=(\w+)", f"{option('-append')} {os.environ.get('FAKE_QEMU', '')}")
     return found[1] if found else default
 
 
@@ -118,7 +118,7 @@ def monitor() -> None:
             else:
                 answer = {"return": {}}
             say(answer | ({"id": request["id"]} if "id" in request else {}))
-            if request["execute"] == "qmp_capabilities":  # no event comes before its answer
+            if request["execute"] == "qmp_capabilities":  # no events before the answer to this
                 threading.Thread(target=tell_stop, daemon=True).start()
     except OSError:
         return
@@ -229,6 +229,8 @@ def measured() -> None:
         time.sleep(3600)
     elif what == "done":
         console(golden("sealed-live"))
+    elif what in ("good", "bad"):
+        console(f"paraksm: started\nfleet: as it is wanted: {what}\nparaksm: done status={int(what == 'bad')}\n")
 
 
 if __name__ == "__main__":
