@@ -14,6 +14,7 @@ from harness.errors import FleetError
 from harness.fleet import FleetPlan
 from harness.machine import Machine, MachineSpec, Outcome
 from harness.workbench import Workbench, workbench
+from tests.boot.guest import say
 from tests.boot.sealed import Sealed
 
 pytestmark = pytest.mark.boot
@@ -124,6 +125,28 @@ def _check_answers(lines: list[str], vms: int, rounds: int) -> None:
 def test_every_vm_keeps_its_timers(nest: Workbench, tmp_path: Path) -> None:
     """QEMU delivered an interrupt that VMRUN injects twice at times: the guest then spins for ever on its own lock."""
     _check_answers(_answers(nest, tmp_path / "eight", 8, 60), 8, 60)
+
+
+def _functional(nest: Workbench, work: Path, vms: int, rounds: int) -> list[str]:
+    """The same on two processors that run side by side, in the time of the clock on the wall."""
+    spec = MachineSpec(nest.qemu, nest.kernel, nest.image, "functional", 192 + 48 * vms, cpus=2)
+    with Machine(spec, work) as machine:
+        machine.start()
+        return say(machine, _PING.replace("@VMS@", str(vms)).replace("@ROUNDS@", str(rounds)), timeout=300).splitlines()
+
+
+def test_timers_live_on_two_processors_side_by_side(nest: Workbench, tmp_path: Path) -> None:
+    lines = _functional(nest, tmp_path / "eight", 8, 20)
+    assert sum(line.endswith(" up") for line in lines) == 8
+    assert sum(" pong " in line for line in lines) == 8 * 20
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("run", range(10))
+def test_forty_of_forty_side_by_side(nest: Workbench, tmp_path: Path, run: int) -> None:
+    lines = _functional(nest, tmp_path / "forty", 40, 3 + run)
+    assert sum(line.endswith(" up") for line in lines) == 40
+    assert sum(" pong " in line for line in lines) == 40 * (3 + run)
 
 
 @pytest.mark.soak
