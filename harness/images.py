@@ -236,6 +236,8 @@ def program(name: str) -> Path:
     recipe = recipes()["program"].get(name)
     if recipe is None:
         raise UsageError(f"no guest program {name}; there are {', '.join(recipes()['program'])}")
+    if "pypi" in recipe:
+        recipe["pypi"] = recipes()["pypi"][recipe["pypi"]]
     root = PROJECT / "vm-images"
     sources = sorted({file for pattern in recipe["sources"] for file in root.glob(pattern)})
     if not sources:
@@ -314,6 +316,12 @@ def _make(
 def _language(source: str) -> tuple[str, str, str]:
     """Say the language of each file: g++ alone would compile C as C++, and mangle its names."""
     return ("-x", "c" if source.endswith(".c") else "c++", source)
+
+
+def distribution(name: str) -> Path:
+    """A source distribution of the recipes, unpacked."""
+    pin = recipes()["pypi"][name]
+    return _pypi(pin["name"], pin["version"], pin["sha256"])
 
 
 def _pypi(name: str, version: str, sha256: str) -> Path:

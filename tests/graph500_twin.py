@@ -72,16 +72,17 @@ class Graph:
         """The edge list, one row of start and end an edge."""
         count = self.edge_factor << self.scale
         state = mixed(permuted(count, stream(self.seed, 3)) + np.uint64(stream(self.seed, 1)))
-        bounds = [(share << 32) // 100 for share in (57, 76, 95)]
         ends = np.zeros((count, 2), dtype=np.uint64)
+        half, hundred = np.uint64(32), np.uint64(100)
         for level in range(self.scale):
-            if level % 2 == 0:
+            if level % 6 == 0:
                 state += np.uint64(_STEP)
                 word = mixed(state)
-            draw = (word >> np.uint64(32 * (level % 2))) & np.uint64(2**32 - 1)
-            quadrant = sum((draw >= np.uint64(bound)).astype(np.uint64) for bound in bounds)
-            ends[:, 0] = ends[:, 0] * 2 + quadrant // 2
-            ends[:, 1] = ends[:, 1] * 2 + quadrant % 2
+            low = (word & np.uint64(2**32 - 1)) * hundred
+            pair = ((word >> half) * hundred + (low >> half)) >> half
+            word = word * hundred
+            ends[:, 0] = ends[:, 0] * 2 + (pair >= 76)
+            ends[:, 1] = ends[:, 1] * 2 + ((pair >= 95) | (pair >= 57) & (pair < 76))
         return self.labels[ends]
 
     def roots(self, edges: Words, most: int = 64) -> list[int]:

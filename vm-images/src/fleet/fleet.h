@@ -10,6 +10,8 @@
 #include <sys/types.h>
 
 #include "mix64.h"
+#include "susy.h"
+#include "svr.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -82,21 +84,6 @@ uint64_t page_key(const struct plan *plan, long vm, long page, uint64_t version,
 void page_fill(const struct plan *plan, uint64_t *page, uint64_t key, enum page_class class_);
 bool page_check(const struct plan *plan, const uint64_t *page, uint64_t key, enum page_class class_);
 long plan_pages(const struct plan *plan);
-
-/* susy.c: training data, seeded or from the real file */
-#define SUSY_FEATURES 18
-struct susy_row {
-	double label;
-	double feature[SUSY_FEATURES];
-};
-
-void susy_generate(uint64_t seed, long row, struct susy_row *out);
-bool susy_load(const char *path, long rows, struct susy_row *out);
-
-/* svr.cpp: liblinear on the rows of one VM */
-size_t svr_bytes(long rows);
-void svr_place(const struct susy_row *rows, long count, void *arena);
-uint64_t svr_train(void *arena, long count, int solver, int repeats);
 
 /* vm.c: one process per VM */
 struct child;

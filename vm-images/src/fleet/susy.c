@@ -9,14 +9,16 @@
  */
 #include <ctype.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "fleet.h"
+#include "mix64.h"
+#include "susy.h"
 
 static double uniform(uint64_t *state)
 {
-	*state += 0x9e3779b97f4a7c15ULL;
+	*state += MIX64_STEP;
 	return (double)(mix64(*state) >> 11) * 0x1p-53;
 }
 
@@ -85,49 +87,85 @@ void susy_generate(uint64_t seed, long row, struct susy_row *out)
 	f[17] = (f[1] - f[4]) / (1 + (f[1] - f[4]) * (f[1] - f[4]));		/* cos(theta_r1) */
 }
 
-/* The real file: "label,f1,...,f18" (UCI) or "label 1:f1 ... 18:f18" (LIBSVM). */
+bool susy_open(struct susy_file *in, const char *path)
+{
+	in->path = path;
+	in->row = 0;
+	in->cause[0] = 0;
+	in->file = fopen(path, "r");
+	if (!in->file)
+		snprintf(in->cause, sizeof(in->cause), "%s: %m", path);
+	return in->file;
+}
+
+void susy_close(struct susy_file *in)
+{
+	if (in->file)
+		fclose(in->file);
+	in->file = NULL;
+}
+
+static bool refuse(struct susy_file *in, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool refuse(struct susy_file *in, const char *format, ...)
+{
+	int length = snprintf(in->cause, sizeof(in->cause), "%.300s:%ld: ", in->path, in->row + 1);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(in->cause + length, sizeof(in->cause) - length, format, arguments);
+	va_end(arguments);
+	return false;
+}
+
+/* A line is "label,f1,...,f18" (UCI) or "label 1:f1 ... 18:f18" (LIBSVM). */
+bool susy_next(struct susy_file *in, struct susy_row *out)
+{
+	char line[4096], *at, *end;
+
+	if (!fgets(line, sizeof(line), in->file)) {
+		if (ferror(in->file))
+			refuse(in, "%m");
+		return false;
+	}
+	line[strcspn(line, "\r\n")] = 0;
+	memset(out, 0, sizeof(*out));
+	out->label = strtod(line, &at);
+	if (at == line)
+		return refuse(in, "no label");
+	for (int i = 0; i < SUSY_FEATURES; i++) {
+		int index = i;
+
+		while (*at == ',' || isspace((unsigned char)*at))
+			at++;
+		if (!*at)
+			break;
+		if (strchr(at, ':')) {
+			index = strtol(at, &end, 10) - 1;
+			at = end + 1;
+		}
+		if (index < 0 || index >= SUSY_FEATURES)
+			return refuse(in, "feature %d", index + 1);
+		out->feature[index] = strtod(at, &end);
+		if (end == at)
+			return refuse(in, "not a number: %.20s", at);
+		at = end;
+	}
+	in->row++;
+	return true;
+}
+
 bool susy_load(const char *path, long rows, struct susy_row *out)
 {
-	char line[4096];
-	FILE *file = fopen(path, "r");
-	long row = 0;
+	struct susy_file in;
 
-	while (file && row < rows && fgets(line, sizeof(line), file)) {
-		char *at, *end;
-
-		memset(&out[row], 0, sizeof(out[row]));
-		out[row].label = strtod(line, &at);
-		if (at == line) {
-			fprintf(stderr, "fleet: %s:%ld: no label\n", path, row + 1);
-			return false;
-		}
-		for (int i = 0; i < SUSY_FEATURES; i++) {
-			int index = i;
-
-			while (*at == ',' || isspace((unsigned char)*at))
-				at++;
-			if (!*at)
-				break;
-			if (strchr(at, ':')) {
-				index = strtol(at, &end, 10) - 1;
-				at = end + 1;
-			}
-			if (index < 0 || index >= SUSY_FEATURES) {
-				fprintf(stderr, "fleet: %s:%ld: feature %d\n", path, row + 1, index + 1);
-				return false;
-			}
-			out[row].feature[index] = strtod(at, &end);
-			if (end == at) {
-				fprintf(stderr, "fleet: %s:%ld: not a number: %.20s\n", path, row + 1, at);
-				return false;
-			}
-			at = end;
-		}
-		row++;
-	}
-	if (file)
-		fclose(file);
-	if (row < rows)
-		fprintf(stderr, "fleet: %s has %ld rows, the plan wants %ld\n", path, row, rows);
-	return row == rows;
+	if (susy_open(&in, path))
+		while (in.row < rows && susy_next(&in, &out[in.row]))
+			;
+	susy_close(&in);
+	if (in.cause[0])
+		fprintf(stderr, "fleet: %s\n", in.cause);
+	else if (in.row < rows)
+		fprintf(stderr, "fleet: %s has %ld rows, the plan wants %ld\n", path, in.row, rows);
+	return in.row == rows;
 }

@@ -9,9 +9,12 @@
 #include <cstring>
 
 #include "cpp-source/linear.h"
-#include "fleet.h"
+#include "mix64.h"
+#include "svr.h"
 
+static const size_t PAGE_BYTES = 4096;
 static const size_t NODES = SUSY_FEATURES + 1;
+static_assert(NODES * sizeof(feature_node) == SVR_ROW_BYTES, "a node is 16 bytes");
 
 static void silent(const char *)
 {
@@ -19,32 +22,46 @@ static void silent(const char *)
 
 size_t svr_bytes(long rows)
 {
-	size_t size = rows * (NODES * sizeof(feature_node) + sizeof(double));
+	size_t size = rows * (SVR_ROW_BYTES + sizeof(double));
 
-	return (size + PAGE - 1) / PAGE * PAGE;
+	return (size + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+void svr_nodes(const struct susy_row *row, void *nodes)
+{
+	feature_node *node = static_cast<feature_node *>(nodes);
+
+	memset(node, 0, SVR_ROW_BYTES);	/* padding is memory too */
+	for (int i = 0; i < SUSY_FEATURES; i++) {
+		node[i].index = i + 1;
+		node[i].value = row->feature[i];
+	}
+	node[SUSY_FEATURES].index = -1;
 }
 
 void svr_place(const struct susy_row *rows, long count, void *arena)
 {
-	feature_node *node = static_cast<feature_node *>(arena);
-	double *label = reinterpret_cast<double *>(node + count * NODES);
+	char *nodes = static_cast<char *>(arena);
+	double *label = reinterpret_cast<double *>(nodes + count * SVR_ROW_BYTES);
 
 	for (long r = 0; r < count; r++) {
-		for (int i = 0; i < SUSY_FEATURES; i++, node++) {
-			memset(node, 0, sizeof(*node));	/* padding is memory too */
-			node->index = i + 1;
-			node->value = rows[r].feature[i];
-		}
-		memset(node, 0, sizeof(*node));
-		node++->index = -1;
+		svr_nodes(&rows[r], nodes + r * SVR_ROW_BYTES);
 		label[r] = rows[r].label;
 	}
+}
+
+/* liblinear's own defaults, by the kind of solver */
+static double tolerance(int solver)
+{
+	if (solver == L2R_L2LOSS_SVR)
+		return 0.0001;
+	return solver == L2R_L2LOSS_SVC ? 0.01 : 0.1;
 }
 
 uint64_t svr_train(void *arena, long count, int solver, int repeats)
 {
 	feature_node *node = static_cast<feature_node *>(arena);
-	feature_node **row = static_cast<feature_node **>(malloc(count * sizeof(*row)));
+	feature_node **row = new feature_node *[count];
 	problem data = {};
 	parameter wanted = {};
 	uint64_t digest = 0;
@@ -57,7 +74,7 @@ uint64_t svr_train(void *arena, long count, int solver, int repeats)
 	data.x = row;
 	data.bias = -1;
 	wanted.solver_type = solver;
-	wanted.eps = solver == L2R_L2LOSS_SVR ? 0.0001 : 0.1;	/* liblinear's own defaults */
+	wanted.eps = tolerance(solver);
 	wanted.C = 1;
 	wanted.p = 0.1;
 	wanted.nu = 0.5;
@@ -74,6 +91,6 @@ uint64_t svr_train(void *arena, long count, int solver, int repeats)
 		}
 		free_and_destroy_model(&trained);
 	}
-	free(row);
+	delete[] row;
 	return digest;
 }

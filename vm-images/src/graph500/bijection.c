@@ -22,14 +22,3 @@ void bijection_draw(struct bijection *bijection, uint64_t count, uint64_t key)
 		bijection->summand[i] = mix64(key += MIX64_STEP);
 	}
 }
-
-uint64_t bijection_at(const struct bijection *bijection, uint64_t x)
-{
-	do {
-		for (int i = 0; i < BIJECTION_ROUNDS; i++) {
-			x = (x * bijection->factor[i] + bijection->summand[i]) & bijection->mask;
-			x ^= x >> bijection->shift;
-		}
-	} while (x >= bijection->count);
-	return x;
-}

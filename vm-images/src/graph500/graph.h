@@ -15,7 +15,7 @@ struct edge {
 	uint64_t start, end;
 };
 
-/* bijection.c: a permutation of 0 .. count - 1 that needs no memory, drawn by a key */
+/* bijection.c: a permutation of 0 .. count - 1 that needs no memory, drawn by a key; in line, for every edge takes three */
 #define BIJECTION_ROUNDS 4
 
 struct bijection {
@@ -25,7 +25,18 @@ struct bijection {
 };
 
 void bijection_draw(struct bijection *bijection, uint64_t count, uint64_t key);
-uint64_t bijection_at(const struct bijection *bijection, uint64_t x);
+
+static inline uint64_t bijection_at(const struct bijection *bijection, uint64_t x)
+{
+	do {
+#pragma GCC unroll 4
+		for (int i = 0; i < BIJECTION_ROUNDS; i++) {
+			x = (x * bijection->factor[i] + bijection->summand[i]) & bijection->mask;
+			x ^= x >> bijection->shift;
+		}
+	} while (x >= bijection->count);
+	return x;
+}
 
 /* kronecker.c: the edge list, each edge a function of the seed and its position */
 struct kronecker {

@@ -11,11 +11,19 @@
 #include "memory.h"
 #include "mix64.h"
 
-/* Of the 2^32 values of half a word. */
-#define SHARE(percent) (((uint64_t)(percent) << 32) / 100)
-#define BELOW_B SHARE(57)
-#define BELOW_C SHARE(57 + 19)
-#define BELOW_D SHARE(57 + 19 + 19)
+/*
+ * The quadrants' probabilities are whole hundredths, so a random word, read as a fraction, gives a level for each of its
+ * decimal digits' pairs. Of 64 bits six pairs are good to 2^-24.
+ */
+#define HUNDRED 100
+#define LEVELS_PER_WORD 6
+
+/* One bit of the start from bit 32, one bit of the end from bit 0. */
+#define A 0ULL
+#define B 1ULL
+#define C (1ULL << 32)
+#define D (C | B)
+static const uint64_t quadrant[HUNDRED] = { [0 ... 56] = A, [57 ... 75] = B, [76 ... 94] = C, [95 ... 99] = D };
 
 enum stream { STREAM_EDGES = 1, STREAM_LABEL, STREAM_ORDER, STREAM_ROOTS };
 
@@ -38,19 +46,19 @@ void kronecker_init(struct kronecker *graph, unsigned scale, uint64_t edge_facto
 struct edge kronecker_edge(const struct kronecker *graph, uint64_t position)
 {
 	uint64_t state = mix64(graph->key + bijection_at(&graph->order, position));
-	uint64_t word = 0, start = 0, end = 0;
+	uint64_t start = 0, end = 0;
 
-	for (unsigned level = 0; level < graph->scale; level++) {
-		uint32_t draw;
-		bool b, c, d;
+	for (unsigned left = graph->scale; left;) {
+		unsigned levels = left < LEVELS_PER_WORD ? left : LEVELS_PER_WORD;
+		uint64_t fraction = mix64(state += MIX64_STEP), bits = 0;
 
-		word = level % 2 ? word >> 32 : mix64(state += MIX64_STEP);
-		draw = word;
-		b = draw >= BELOW_B;
-		c = draw >= BELOW_C;
-		d = draw >= BELOW_D;
-		start = start << 1 | c;			/* C and D lie in the lower half */
-		end = end << 1 | (b ^ c ^ d);		/* B and D lie in the right half */
+		for (unsigned i = 0; i < levels; i++) {
+			bits = 2 * bits + quadrant[(unsigned __int128)fraction * HUNDRED >> 64];
+			fraction *= HUNDRED;
+		}
+		start = start << levels | bits >> 32;
+		end = end << levels | (uint32_t)bits;
+		left -= levels;
 	}
 	return (struct edge){ bijection_at(&graph->label, start), bijection_at(&graph->label, end) };
 }
