@@ -128,13 +128,17 @@ def test_every_vm_keeps_its_timers(nest: Workbench, tmp_path: Path) -> None:
 
 
 def _functional(nest: Workbench, work: Path, vms: int, rounds: int) -> list[str]:
-    """The same on two processors that run side by side, in the time of the clock on the wall."""
+    """The same on two processors that run side by side, in the time of the clock on the wall.
+
+    Soak, until it is sure: of forty VMs one or more still do not come up this way (docs/fleet.md, Limits).
+    """
     spec = MachineSpec(nest.qemu, nest.kernel, nest.image, "functional", 192 + 48 * vms, cpus=2)
     with Machine(spec, work) as machine:
         machine.start()
         return say(machine, _PING.replace("@VMS@", str(vms)).replace("@ROUNDS@", str(rounds)), timeout=300).splitlines()
 
 
+@pytest.mark.soak
 def test_timers_live_on_two_processors_side_by_side(nest: Workbench, tmp_path: Path) -> None:
     lines = _functional(nest, tmp_path / "eight", 8, 20)
     assert sum(line.endswith(" up") for line in lines) == 8
