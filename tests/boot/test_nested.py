@@ -17,8 +17,6 @@ from harness.workbench import Workbench, workbench
 from tests.boot.guest import say
 from tests.boot.sealed import Sealed
 
-pytestmark = pytest.mark.boot
-
 
 @pytest.fixture(scope="module")
 def nest() -> Workbench:
@@ -40,6 +38,7 @@ def _plan(**change: Any) -> FleetPlan:
     return fleet.plan_from(values | change)
 
 
+@pytest.mark.boot
 @pytest.mark.parametrize("system", ["cpu-ksm", "para-ksmc"])
 def test_what_is_merged_is_what_is_equal_and_two_runs_are_byte_identical(
     nested: Sealed, tmp_path: Path, system: str
@@ -64,6 +63,7 @@ def test_what_is_merged_is_what_is_equal_and_two_runs_are_byte_identical(
     assert runtimes[0] > runtimes[1] > 0  # VM 1 worked, the others were booted
 
 
+@pytest.mark.boot
 def test_the_answer_does_not_depend_on_the_system_and_clones_are_equal(nested: Sealed, tmp_path: Path) -> None:
     """Without address randomisation more is equal; ksmd off, nothing is merged; the graph's answer is the same."""
     without = nested(_plan(system="no-ksm"), tmp_path / "without")
@@ -122,6 +122,7 @@ def _check_answers(lines: list[str], vms: int, rounds: int) -> None:
     assert all(5_000_000 <= one < 40_000_000 for one in slept)
 
 
+@pytest.mark.boot
 def test_every_vm_keeps_its_timers(nest: Workbench, tmp_path: Path) -> None:
     """QEMU delivered an interrupt that VMRUN injects twice at times: the guest then spins for ever on its own lock."""
     _check_answers(_answers(nest, tmp_path / "eight", 8, 60), 8, 60)
@@ -171,6 +172,7 @@ echo "status $?"
 """
 
 
+@pytest.mark.boot
 @pytest.mark.parametrize("victim", [1, 3])
 def test_a_vm_that_is_killed_ends_the_run_with_its_number(nest: Workbench, tmp_path: Path, victim: int) -> None:
     """In the middle of the window; VM 1 runs the workload, the third one only lies there."""
@@ -187,6 +189,7 @@ def test_a_vm_that_is_killed_ends_the_run_with_its_number(nest: Workbench, tmp_p
     assert f"fleet: VM {victim}" in (tmp_path / "run" / "console.log").read_text()
 
 
+@pytest.mark.boot
 def test_a_vm_too_small_for_its_kernel_is_told(nested: Sealed, tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="wrote no fleet result"):
         nested(_plan(vm_memory_mib=16), tmp_path / "run")
