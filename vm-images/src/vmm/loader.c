@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mix64.h"
 #include "vmm.h"
 
 #define COMMAND_LINE 0x20000ULL
@@ -28,11 +29,7 @@
 /* SplitMix64 (Steele, Lea, Flood 2014) */
 uint64_t random_word(uint64_t *state)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
+	return mix64(*state += MIX64_STEP);
 }
 
 static int open_file(const char *path, uint64_t *size)
