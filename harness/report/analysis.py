@@ -156,18 +156,17 @@ def _compared(
         for system in axes.system
     )
     means = {
-        system: _geomean([item.ratio for item in items if item.system.id == system], selection.seeds)
+        system: _geomean([item.ratio for item in items if item.system.id == system])
         for system in axes.system
         if system != selection.spec.baseline
     }
     return items, means, stamps(selection)
 
 
-def _geomean(parts: list[Estimate | None], seeds: int) -> Estimate | None:
+def _geomean(parts: list[Estimate | None]) -> Estimate | None:
     """There is none while one of the parts has no number."""
-    if any(part is None for part in parts):
-        return None
-    return Estimate(statistics.geomean([part.value for part in parts if part is not None]), None, None, seeds)
+    known = [part for part in parts if part is not None]
+    return statistics.geomean_of(known) if len(known) == len(parts) else None
 
 
 def _standing(selection: Selection, system: System, workload: Workload) -> tuple[list[RunRecord], Status, str]:

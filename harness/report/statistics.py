@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -21,6 +22,8 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
+    samples: tuple[float, ...] = ()
+    """What each seed gave, in the order of the seeds: means over workloads resample them together."""
 
 
 def geomean(values: Sequence[float]) -> float:
@@ -56,20 +59,52 @@ def median(values: Sequence[float]) -> Estimate:
         ValueError: no values.
 
     """
+    return _mean_of_medians([values])
+
+
+def geomean_of(parts: Sequence[Estimate]) -> Estimate:
+    """Geometric mean over workloads of what :func:`paired_ratio` or :func:`median` said of each.
+
+    Its interval comes from resampling seeds, the same ones for all workloads: a seed that was slow in one of them
+    is drawn with what it gave in the others.
+
+    Raises:
+        ValueError: no parts, one that is not positive, or parts of different seeds.
+
+    """
+    if not parts or any(sample <= 0 for part in parts for sample in (part.value, *part.samples)):
+        raise ValueError("a geometric mean needs positive values")
+    if len({(part.n, len(part.samples)) for part in parts}) > 1:
+        raise ValueError("a mean over workloads needs the same seeds in each")
+    if not parts[0].samples:
+        return Estimate(geomean([part.value for part in parts]), None, None, parts[0].n)
+    mean = exponential(_mean_of_medians([[math.log(sample) for sample in part.samples] for part in parts]))
+    # of one seed (or one workload) it is exactly the mean of what stands in the table
+    return replace(mean, value=geomean([part.value for part in parts]))
+
+
+def _mean_of_medians(rows: Sequence[Sequence[float]]) -> Estimate:
+    """Mean over rows (workloads) of the median over columns (seeds), with an interval over the seeds.
+
+    Raises:
+        ValueError: no values.
+
+    """
     import numpy
 
-    data = numpy.asarray(values, dtype=float)
+    data = numpy.asarray(rows, dtype=float)
     if data.size == 0:
         raise ValueError("no values")
-    middle = float(numpy.median(data))
-    if data.size == 1:
-        return Estimate(middle, None, None, 1)
-    if float(numpy.ptp(data)) == 0.0:
-        return Estimate(middle, middle, middle, int(data.size))
+    seeds = int(data.shape[1])
+    middle, samples = float(numpy.median(data, axis=1).mean()), tuple(map(float, data.mean(axis=0)))
+    if seeds == 1:
+        return Estimate(middle, None, None, 1, samples)
+    if float(numpy.ptp(data, axis=1).max()) == 0.0:
+        return Estimate(middle, middle, middle, seeds, samples)
     low, high = _bootstrap(data, "BCa")
     if not (math.isfinite(low) and math.isfinite(high)):
         low, high = _bootstrap(data, "percentile")
-    return Estimate(middle, low, high, int(data.size))
+    return Estimate(middle, low, high, seeds, samples)
 
 
 def exponential(estimate: Estimate) -> Estimate:
@@ -79,20 +114,26 @@ def exponential(estimate: Estimate) -> Estimate:
         None if estimate.low is None else math.exp(estimate.low),
         None if estimate.high is None else math.exp(estimate.high),
         estimate.n,
+        tuple(math.exp(sample) for sample in estimate.samples),
     )
 
 
-def _bootstrap(data: object, method: str) -> tuple[float, float]:
+def _bootstrap(data: Any, method: str) -> tuple[float, float]:
     import warnings
 
     import numpy
     from scipy import stats
 
+    def statistic(*rows: Any, axis: int) -> Any:
+        return sum(numpy.median(row, axis=axis) for row in rows) / len(rows)
+
     with warnings.catch_warnings():  # a degenerate BCa warns and answers NaN, which the caller handles
         warnings.simplefilter("ignore")
         interval = stats.bootstrap(
-            (data,),
-            numpy.median,
+            tuple(data),
+            statistic,
+            paired=True,  # one draw of seeds for all rows
+            vectorized=True,
             confidence_level=LEVEL,
             n_resamples=RESAMPLES,
             method=method,
