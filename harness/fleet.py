@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness import systems, witness
+from harness import latency, systems, witness
 from harness.errors import FleetError, UsageError
 from harness.ksm import (
     NOTHING,
@@ -33,6 +33,7 @@ from harness.ksm import (
     check_vm_samples,
     nodes,
 )
+from harness.latency import ClientRun
 from harness.systems import Write
 from harness.witness import Witness
 
@@ -69,6 +70,19 @@ _LOADED = (
 )
 """Keys by which VMs go. They are the first part of a plan; all others can wait until memory is full."""
 
+MIXES = ("ycsb-a", "ycsb-b", "ycsb-c", "ycsb-d")
+"""Workloads in which a group's first VM is a Redis server and the others ask it."""
+
+CLIENTS = 3
+"""Clients of a server, as in the paper."""
+
+_RAREST = {"ycsb-a": 0.5, "ycsb-b": 0.05, "ycsb-c": 1.0, "ycsb-d": 0.05}
+"""The least share of a kind of operation in a mix."""
+
+_PORT = 6379
+_SERVER_WAIT_S = 600
+"""Virtual seconds that a client waits for its server to be loaded."""
+
 _SCHED_FIFO = 1
 """Linux's number of the policy."""
 
@@ -84,7 +98,7 @@ class FleetPlan(BaseModel):
     """One of :mod:`harness.systems`: whether ksmd works, and in which mode."""
     sysfs: Annotated[tuple[Write, ...], Field(strict=False)] = ()
     """Further files to write before anything is scanned, or other values for those of the system."""
-    workload: Literal["liblinear", "graph500", "none"] = "liblinear"
+    workload: Literal["liblinear", "graph500", "ycsb-a", "ycsb-b", "ycsb-c", "ycsb-d", "none"] = "liblinear"
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
     vms: Annotated[int, Field(ge=1, lt=2**16)]
 
@@ -123,6 +137,15 @@ class FleetPlan(BaseModel):
     repeats: Annotated[int, Field(ge=1, lt=2**31)] = 1
     """Trainings in a row: fixed work, the same in every system."""
 
+    records: Annotated[int, Field(ge=1, lt=2**31)] = 1500
+    """YCSB: records in each server."""
+    offered_load: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """YCSB: operations a (virtual) second of each client, evenly spaced; 0: one after the other."""
+    operations: Annotated[int, Field(ge=1, lt=2**32)] = 300
+    """YCSB: how many each client performs: fixed work, the same in every system."""
+    tail_samples: Annotated[int, Field(ge=0)] = 0
+    """YCSB: so many of its rarest operation a mix has at least, and lasts as long as that takes."""
+
     pages_to_scan: int = 2048
     sleep_millisecs: int = 40
     max_page_sharing: int = 256
@@ -159,8 +182,10 @@ class FleetPlan(BaseModel):
                 raise ValueError("pages_* describe VMs that are processes: a nested VM fills its memory itself")
         if self.workload == "liblinear" and not self.dataset_rows and not self.converge_passes:
             raise ValueError("liblinear needs dataset_rows")
-        if self.workload == "graph500" and not self.nested:
-            raise ValueError("graph500 runs in nested VMs")
+        if self.workload in ("graph500", *MIXES) and not self.nested:
+            raise ValueError(f"{self.workload} runs in nested VMs")
+        if self.serves and not 2 <= self.vm_group <= self.vms:
+            raise ValueError("YCSB needs groups of a server and clients: vm_group from 2 to vms")
         if self.converge_passes and not self.ksmd:
             raise ValueError("nothing converges without KSM")
         if not self.window_ms and not self.converge_passes and not self.trains:
@@ -202,20 +227,51 @@ class FleetPlan(BaseModel):
 
     @property
     def trains(self) -> bool:
-        """Whether VM 1 runs its application: a fleet that converges stays still."""
+        """Whether VM 1's application runs: a fleet that converges stays still."""
         return self.workload != "none" and not self.converge_passes
+
+    @property
+    def serves(self) -> bool:
+        """Whether the first VM of each group is a server and the others are its clients."""
+        return self.workload in MIXES
+
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """The VMs that ask VM 1 while the window is open, by their numbers."""
+        return tuple(range(2, self.vm_group + 1)) if self.serves and self.trains else ()
+
+    @property
+    def orders(self) -> dict[int, str]:
+        """What a VM is told when the window opens, by its number; without any, VM 1 works by itself."""
+        letter = self.workload[-1]
+        words = f"--workload {letter} --target {self.offered_load} --operations {self.operations}"
+        return dict.fromkeys(self.clients, words)
 
     @property
     def commands(self) -> dict[int, str]:
         """What runs in each nested VM, by its number."""
         if not self.nested or self.workload == "none":
             return {}
+        if self.serves:
+            return {number: self._member(number) for number in range(1, self.vms + 1)}
         if self.workload == "graph500":
             words = f"/bin/graph500 --scale {self.graph_scale} --seed {self.seed} --roots {self.graph_roots}"
         else:
             words = f"/bin/svr --rows {self.dataset_rows} --seed {self.seed} --solver {self.solver}"
             words += f" --repeats {self.repeats}"
         return dict.fromkeys(range(1, self.vms + 1), words)
+
+    def _member(self, number: int) -> str:
+        """What runs in a VM of a group: the server with its loader, or a client that knows its work only later.
+
+        So one loaded fleet serves all mixes and all rates.
+        """
+        group, member = divmod(number - 1, self.vm_group)
+        server = f"10.1.{group}.1:{_PORT}"
+        data = f"--records {self.records} --seed {(256 * self.seed + group) % 2**62}"
+        if not member:
+            return f"/bin/ycsb load {data} --start /bin/redis-server --socket /tmp/redis --listen {server}"
+        return f"/bin/ycsb run {data} --server {server} --client {member} --later --wait {_SERVER_WAIT_S}"
 
     @property
     def dataset_pages(self) -> int:
@@ -308,9 +364,24 @@ class FleetPlan(BaseModel):
 
     def _writes(self) -> list[str]:
         return [
+            *(f"go {number} {words}" for number, words in self.orders.items()),
             *(f"sysfs {path} {value}" for path, value in self.settings),
             *(f"counter {name}" for name in self.counters),
         ]
+
+
+def operations(plan: FleetPlan, mix: str, offered_load: int, nominal_load: int) -> int:
+    """How many operations a client performs: those of the window, or as many as make the tail of the rarest kind.
+
+    Args:
+        plan: window and samples wanted.
+        mix: one of :data:`MIXES`.
+        offered_load: a client's operations a second.
+        nominal_load: the rate by which the tail's time is reckoned, the same in all systems.
+
+    """
+    tail = plan.tail_samples / (CLIENTS * _RAREST[mix] * nominal_load)
+    return max(1, round((offered_load or nominal_load) * max(plan.window_ms / 1000, tail)))
 
 
 def plan_from(values: dict[str, Any]) -> FleetPlan:
@@ -469,9 +540,11 @@ class FleetResult:
     vms: tuple[dict[str, int], ...]
     verify: dict[str, int]
     repeated: tuple[str, ...] = ()
-    """The plan's ``vm``, ``sysfs`` and ``counter`` lines as the guest read them."""
+    """The plan's ``vm``, ``go``, ``sysfs`` and ``counter`` lines as the guest read them."""
     witness: Witness | None = None
     """Of nested VMs: what stood in their memory at the end."""
+    clients: tuple[ClientRun, ...] = ()
+    """What those measured who asked VM 1, in the order of their numbers."""
 
     def fact(self, name: str) -> int:
         """A fact that is a number.
@@ -494,6 +567,11 @@ class FleetResult:
     def application_ns(self) -> int | None:
         """What the application took, by its own clock, or None if none ran."""
         return self.fact("app_ns") if self.trained else None
+
+    @property
+    def latencies(self) -> dict[tuple[latency.Kind, latency.Start], latency.Latencies]:
+        """Of all clients together, by kind and start."""
+        return latency.pool(self.clients)
 
     @property
     def model(self) -> str | None:
@@ -539,7 +617,7 @@ def parse(raw: bytes) -> FleetResult:
     judged = witness.SECTIONS if "settled" in sections else ("verify",)
     if lost := [name for name in (*_SECTIONS, *judged) if name not in sections]:
         raise FleetError(f"the fleet result has no section {', '.join(lost)}")
-    repeated = [line for line in sections["plan"] if line.startswith(("vm ", "sysfs ", "counter "))]
+    repeated = [line for line in sections["plan"] if line.startswith(("vm ", "go ", "sysfs ", "counter "))]
     samples, vm_samples = (_table(name, sections[name]) for name in ("samples", "vm_samples"))
     asked = [line.removeprefix("counter ") for line in repeated if line.startswith("counter ")]
     check_columns(sections["samples"][0].split(","), also=asked)
@@ -554,6 +632,7 @@ def parse(raw: bytes) -> FleetResult:
         verify={key: int(value) for key, value in _pairs("verify", sections.get("verify", [])).items()},
         repeated=tuple(repeated),
         witness=_witness(sections) if "settled" in sections else None,
+        clients=tuple(latency.parse(line.partition(" ")[2]) for line in sections.get("clients", [])),
     )
 
 
@@ -674,6 +753,7 @@ def _memory_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
             yield "nobody looked at the memory of the VMs"
         else:
             yield from witness.faults(result.witness, ksmd=plan.ksmd, limit=plan.max_page_sharing)
+        yield from _client_faults(plan, result)
         return
     pages = plan.vms * plan.pages_per_vm
     for key, wanted in (
@@ -684,6 +764,28 @@ def _memory_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
     ):
         if result.verify.get(key) != wanted:
             yield f"{key} is {result.verify.get(key)}, must be {wanted}"
+
+
+def _client_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
+    """Every client did its work, and what it finds on the server is what was written there."""
+    if len(result.clients) != len(plan.clients):
+        yield f"{len(result.clients)} of {len(plan.clients)} clients reported"
+    for number, run in zip(plan.clients, result.clients, strict=False):
+        if (run.workload, run.operations) != (plan.workload[-1], plan.operations):
+            yield f"VM {number} performed {run.operations} operations of {run.workload}, not {plan.operations}"
+    if not plan.clients:
+        return
+    inserts = sum(
+        sum(found.counts.values())
+        for run in result.clients
+        for (kind, start), found in run.latencies.items()
+        if (kind, start) == ("insert", "sent")
+    )
+    # a client reads what was loaded and as many records behind as it inserted itself
+    wanted = len(plan.clients) * plan.records + inserts
+    for key, number in (("checked_records", wanted), ("bad_records", 0)):
+        if result.verify.get(key) != number:
+            yield f"{key} is {result.verify.get(key)}, must be {number}"
 
 
 def _ksm_faults(plan: FleetPlan, result: FleetResult, expectation: Expectation | None) -> Iterator[str]:

@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.config import atomic_write
 from harness.errors import Busy, FleetError, Interrupted, MachineError
@@ -22,6 +22,9 @@ from harness.experiment.plan import Cell, Plan, Row
 from harness.experiment.store import HOST, Store, write_manifest
 from harness.run import Deadline
 from harness.ui import Task, ui
+
+if TYPE_CHECKING:
+    from harness.fleet import FleetResult
 
 _TICK = 0.2  # seconds between two looks at the workers
 _LOCK_WAIT = 3600.0  # another harness may be running the same cell: its result is as good as ours
@@ -221,6 +224,14 @@ def _tidy(work: Path, final: Path) -> None:
             path.unlink()
 
 
+def _tails(result: FleetResult) -> dict[str, dict[str, dict[str, int]]]:
+    """Percentiles of all clients together, by kind of operation and by start."""
+    tails: dict[str, dict[str, dict[str, int]]] = {}
+    for (kind, start), found in result.latencies.items():
+        tails.setdefault(kind, {})[start] = asdict(found.tail())
+    return tails
+
+
 def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
     """Check a result against the oracle, write samples.csv, and return the numbers that reports use.
 
@@ -246,6 +257,8 @@ def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
     return {
         "application_ns": result.application_ns,
         "model": result.model,
+        "latencies": _tails(result),
+        "behind_ns": max((run.behind_ns for run in result.clients), default=0),
         "corun_ns": result.corun_ns,
         "ksmd_ns": result.ksmd_ns,
         "saved_bytes": PAGE * (last["pages_sharing"] - first["pages_sharing"]),

@@ -181,7 +181,7 @@ def _report(made: Plan, where: Path) -> Report:
         "seeds": made.seeds,
         "scale": scale(made),
         "absent": dict(made.absent),
-        "cells": [{"system": c.system, "workload": c.workload, "seed": c.seed, "key": c.key} for c in made.cells],
+        "cells": [{"system": c.system, "workload": name, "seed": c.seed, "key": c.key} for name, c in made.bars()],
     }
     atomic_write(where / _LIST, canonical(listed))
     return redraw(where)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness import checkpoint
 from harness.errors import UsageError
@@ -35,6 +35,9 @@ REST_FILE = "opt/paraksm/rest"
 
 REST_PATH = f"/sys/firmware/qemu_fw_cfg/by_name/{REST_FILE}/raw"
 """The same as the guest sees it."""
+
+NOMINAL_LOAD = 200
+"""Operations a second and client, of the paper's machine, by which the length of a run for a tail is reckoned."""
 
 MACHINE_BASE_MIB = 96
 """Memory of a sealed machine besides the fleet's pages: kernel, init, page tables, struct page, slack."""
@@ -114,7 +117,8 @@ class Cell:
                 **({"dataset": self.dataset.inputs} if self.dataset else {}),
                 **self.artefacts.inputs,
             },
-            what=f"{self.profile}, {workloads()[self.workload].label}, seed {self.seed}",
+            # the mixes of YCSB share it
+            what=f"{self.profile}, {self._name('family' if self.fleet.serves else 'label')}, seed {self.seed}",
             memory_mib=self.memory_mib,
         )
 
@@ -127,6 +131,9 @@ class Cell:
     def label(self) -> str:
         """For people."""
         return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}"
+
+    def _name(self, kind: Literal["family", "label"]) -> str:
+        return str(getattr(workloads()[self.workload], kind))
 
     @property
     def devices(self) -> tuple[Mapping[str, str], ...]:
@@ -150,6 +157,12 @@ class Plan:
     cells: tuple[Cell, ...]
     absent: Mapping[str, str]
     """Systems and workloads of the spec that do not exist here, by id, each with the reason."""
+
+    def bars(self) -> Iterator[tuple[str, Cell]]:
+        """Every workload of the spec with the cells that tell of it; several may look at one cell."""
+        for name in self.spec.axes.workload:
+            if name not in self.absent:
+                yield from ((name, cell) for cell in self.cells if cell.workload == workloads()[name].fleet)
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def make(
     promised: Collection[str] = (),
     dataset: Path | None = None,
 ) -> Plan:
-    """Expand a spec into cells, in the order seed, workload, system.
+    """Expand a spec into cells, in the order seed, workload, system; workloads that share a run have one cell.
 
     Args:
         spec: the experiment.
@@ -201,11 +214,11 @@ def make(
     backend = fleet.profile(profile).backend
     absent |= {name: workloads()[name].lacking(backend) for name in spec.axes.workload}
     absent = {name: reason for name, reason in absent.items() if reason}
+    runs = dict.fromkeys(workloads()[name].fleet for name in spec.axes.workload if name not in absent)
     cells = tuple(
         _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data)
         for seed in range(1, seeds + 1)
-        for workload in spec.axes.workload
-        if workload not in absent
+        for workload in runs
         for system in spec.axes.system
         if system not in absent
     )
@@ -284,9 +297,22 @@ def fleet_plan(system: str, workload: str, seed: int, profile: str, knobs: Knobs
             "seed": seed,
             "pages_to_scan": max(1, round(knobs.pages_to_scan * share)),
             "sleep_millisecs": round(knobs.sleep_millisecs * scale * share),
+            **(_load(base, workload, knobs, scale) if workload in fleet.MIXES else {}),
             **({"ksmd_rt_priority": knobs.priority} if knobs.sched == "fifo" else {"ksmd_nice": knobs.priority}),
         }
     )
+
+
+def _load(base: FleetPlan, mix: str, knobs: Knobs, scale: int) -> dict[str, Any]:
+    """What clients are to do. An operation costs cycles, so its rate is one for cycles too: half in virtual seconds."""
+    from harness import fleet
+
+    offered = max(1, round(knobs.offered_load / scale)) if knobs.offered_load else 0
+    return {
+        "vm_group": base.vm_group or 1 + fleet.CLIENTS,
+        "offered_load": offered,
+        "operations": fleet.operations(base, mix, offered, NOMINAL_LOAD // scale),
+    }
 
 
 def rows(plan: Plan, store: Store, stated: float) -> list[Row]:

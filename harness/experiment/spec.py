@@ -32,6 +32,15 @@ class Workload(_Strict):
     reason: str = ""
     backends: tuple[str, ...] = ("process", "nested")
     """Kinds of VMs it runs in."""
+    run: str = ""
+    """The workload of the fleet that it is measured in, if several share one."""
+    operation: Literal["read", "update", "insert", ""] = ""
+    """Whose latency is compared; empty: the execution time is."""
+
+    @property
+    def fleet(self) -> str:
+        """What the fleet runs."""
+        return self.run or self.id
 
     def lacking(self, backend: str) -> str:
         """Why it does not run in such VMs, or nothing."""

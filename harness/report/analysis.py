@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from harness.experiment.spec import Spec, Workload, inequality, workloads
 from harness.experiment.store import RunRecord
+from harness.latency import Start
 from harness.report import paper, statistics
 from harness.report.statistics import Estimate
 from harness.systems import System, systems
 
 PAGE = 4096
 """Bytes of a page that KSM merges."""
+
+ENOUGH = 500
+"""Samples below which a 99th percentile is that of a handful: five lie above it."""
 
 CellName = tuple[str, str, int]
 """system, workload, seed."""
@@ -65,14 +69,18 @@ class Compared:
 
 @dataclass(frozen=True)
 class Bar(Compared):
-    """Compared is the execution time of VM 1."""
+    """Compared is ``workload.metric``: VM 1's execution time, or the 99th percentile of an operation's latency."""
 
     utilisation: Estimate | None = None
     """ksmd's share of the co-run, 0..1."""
     bound: float | None = None
     """Least degradation that this utilisation explains, 1/(1-u)."""
     seconds: Estimate | None = None
-    """Execution time of VM 1 in (virtual) seconds."""
+    """What is compared, in (virtual) seconds."""
+    samples: int | None = None
+    """Latencies that a percentile is of, all clients and seeds together."""
+    intended: Estimate | None = None
+    """As ``ratio``, with latencies from when operations should have been sent."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,8 @@ class Saving:
 
 def degradation(selection: Selection) -> Degradation:
     """Compute Figure 12: D = T_system / T_baseline of VM 1, paired by seed."""
-    return Degradation(selection, *_compared(selection, _bar))
+    items, means, lines = _compared(selection, _bar)
+    return Degradation(selection, items, means, (*lines, *few_samples(items)))
 
 
 def efficiency(selection: Selection) -> Efficiency:
@@ -197,14 +206,18 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
     if status != "result":
         return Bar(system, workload, status, reason)
     ours = [record.metrics for record in records]
-    times = [float(item["application_ns"]) for item in ours]
+    if not all(_occurred(workload, record) for record in records):
+        return Bar(system, workload, "failed", f"no {workload.operation} occurred")
+    times = _times(workload, records)
     base, _, _ = _standing(selection, systems()[str(selection.spec.baseline)], workload)
-    ratio = None
-    if base:
+    ratio = intended = None
+    if base and all(_occurred(workload, record) for record in base):
         other = [seed for seed, (a, b) in enumerate(zip(records, base, strict=True), 1) if _model(a) != _model(b)]
-        if other:
+        if other and not (workload.operation and _loads_differ(selection, system)):
             return Bar(system, workload, "failed", f"seed {other[0]}: not the same work as {selection.spec.baseline}")
-        ratio = statistics.paired_ratio(times, [float(record.metrics["application_ns"]) for record in base])
+        ratio = statistics.paired_ratio(times, _times(workload, base))
+        if workload.operation:
+            intended = statistics.paired_ratio(*(_times(workload, part, "intended") for part in (records, base)))
     share = statistics.median([item["ksmd_ns"] / item["corun_ns"] for item in ours])
     return Bar(
         system,
@@ -215,7 +228,42 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
         utilisation=share,
         bound=statistics.time_share_bound(share.value) if share.value < 1 else None,
         seconds=statistics.median([time / 1e9 for time in times]),
+        samples=sum(_tail(workload, record)["n"] for record in records) if workload.operation else None,
+        intended=intended,
     )
+
+
+def _tail(workload: Workload, record: RunRecord, start: Start = "sent") -> Mapping[str, int]:
+    """Percentiles of the workload's operation, or nothing if it did not occur."""
+    found: Mapping[str, int] = (record.metrics.get("latencies") or {}).get(workload.operation, {}).get(start, {})
+    return found
+
+
+def _occurred(workload: Workload, record: RunRecord) -> bool:
+    return not workload.operation or bool(_tail(workload, record))
+
+
+def _times(workload: Workload, records: list[RunRecord], start: Start = "sent") -> list[float]:
+    """What is compared (ns), by seed."""
+    if workload.operation:
+        return [float(_tail(workload, record, start)["p99_ns"]) for record in records]
+    return [float(record.metrics["application_ns"]) for record in records]
+
+
+def _loads_differ(selection: Selection, system: System) -> bool:
+    """Other loads are other work: the figure's stamp says that they are unequal."""
+    knobs = selection.spec.knobs(selection.preset)
+    return knobs[system.id].offered_load != knobs[str(selection.spec.baseline)].offered_load
+
+
+def few_samples(items: Iterable[Bar]) -> tuple[str, ...]:
+    """A warning about percentiles of few samples; nothing where all have enough."""
+    least: dict[str, int] = {}
+    for bar in items:
+        if bar.samples is not None:
+            least[bar.workload.label] = min(bar.samples, least.get(bar.workload.label, bar.samples))
+    short = [f"{label} n={n}" for label, n in least.items() if n < ENOUGH]
+    return (f"p99 of fewer than {ENOUGH} samples, near the maximum: {', '.join(short)}",) if short else ()
 
 
 def _model(record: RunRecord) -> object:

@@ -35,9 +35,8 @@ def of_degradation(result: Degradation) -> Table:
             rows.append(_row(result.at(system, name)))
     for system, mean in result.geomeans.items():
         ours = _mean(result, system, mean)
-        rows.append(
-            ("GeoMean", systems()[system].label, "", ours, _paper("degradation", system, "GeoMean"), "", "", "", "")
-        )
+        papers = _paper("degradation", system, "GeoMean")
+        rows.append(("GeoMean", systems()[system].label, "", ours, papers, *[""] * 7))
     notes = [*result.stamps, *_absent_workloads(result)]
     return Table(
         f"{spec.title} ({spec.paper})",
@@ -51,6 +50,9 @@ def of_degradation(result: Degradation) -> Table:
             "ksmd util.",
             "paper (Table 2)",
             "saved [MiB]",
+            "metric",
+            "n",
+            "from intended start",
         ),
         tuple(rows),
         tuple(notes),
@@ -115,17 +117,21 @@ def _row(bar: Bar) -> tuple[str, ...]:
     papers = there or (f"{mean} (mean of {both})" if mean else "")
     if bar.status != "result":
         text = bar.status if bar.status == "not built yet" else f"{bar.status}: {bar.reason}"
-        return (bar.workload.label, bar.system.label, "", text, papers, "", "", table2, "")
+        what = (bar.workload.metric, "", "")
+        return (bar.workload.label, bar.system.label, "", text, papers, "", "", table2, "", *what)
     return (
         bar.workload.label,
         bar.system.label,
-        _number(bar.seconds, "{:.4f}"),
+        _number(bar.seconds, "{:.6f}" if bar.workload.operation else "{:.4f}"),
         _ratio(bar.ratio),
         papers,
         f">= {bar.bound:.2f}x" if bar.bound and bar.bound > 1 else "",
         _number(bar.utilisation, "{:.1%}"),
         table2,
         _number(bar.saved_mib, "{:.2f}"),
+        bar.workload.metric,
+        "" if bar.samples is None else str(bar.samples),
+        _ratio(bar.intended),
     )
 
 
@@ -277,7 +283,10 @@ def values(result: Degradation | Saving | Efficiency) -> dict[str, Any]:
                 "workload": bar.workload.id,
                 "status": bar.status,
                 "reason": bar.reason,
+                "metric": bar.workload.metric,
+                "samples": bar.samples,
                 "degradation": plain_estimate(bar.ratio),
+                "degradation_from_intended_start": plain_estimate(bar.intended),
                 "ksmd_utilisation": plain_estimate(bar.utilisation),
                 "time_share_bound": bar.bound,
                 "seconds": plain_estimate(bar.seconds),

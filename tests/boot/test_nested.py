@@ -76,6 +76,38 @@ def test_the_answer_does_not_depend_on_the_system_and_clones_are_equal(nested: S
     assert equal[1] > equal[0] + 0.1
 
 
+def _served(**change: Any) -> FleetPlan:
+    """One group: a Redis server in VM 1, and its three clients."""
+    return _plan(
+        **{"workload": "ycsb-d", "vm_group": 4, "records": 200, "operations": 150, "offered_load": 300, **change}
+    )
+
+
+@pytest.mark.boot
+def test_clients_measure_what_their_server_takes_and_two_runs_are_byte_identical(
+    nested: Sealed, tmp_path: Path
+) -> None:
+    plan = _served(system="cpu-ksm")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: nested.raw(plan, tmp_path / name), ("a", "b"))
+    assert first == second
+    result = fleet.parse(first)
+    fleet.check(plan, result)  # every record is what was written, every counter what the contents demand
+    assert result.witness
+    tails = {key: found.tail() for key, found in result.latencies.items()}
+    assert tails["read", "sent"].n + tails["insert", "sent"].n == 450
+    assert tails["insert", "sent"].n > 10
+    for kind in ("read", "insert"):
+        sent, intended = tails[kind, "sent"], tails[kind, "intended"]
+        assert 30_000 < sent.p50_ns <= sent.p99_ns < 1.001 * sent.max_ns < 100_000_000  # a bucket's highest value
+        assert sent.p50_ns < intended.p50_ns
+    # at the offered rate: nobody was asked faster than that, nor fell behind for long
+    assert result.fact("app_end_ns") > 0.49e9
+    assert all(run.behind_ns < 20_000_000 for run in result.clients)
+    runtimes = [result.of_vm(number)[-1]["runtime_ns"] - result.of_vm(number)[0]["runtime_ns"] for number in (1, 2)]
+    assert all(runtime > 1_000_000 for runtime in runtimes)  # both ends worked in the window
+
+
 _PING = r"""
 t() { read up idle < /proc/uptime; echo "$up $*"; }
 echo 1 > /proc/sys/kernel/printk
@@ -173,11 +205,22 @@ echo "status $?"
 
 
 @pytest.mark.boot
-@pytest.mark.parametrize("victim", [1, 3])
-def test_a_vm_that_is_killed_ends_the_run_with_its_number(nest: Workbench, tmp_path: Path, victim: int) -> None:
-    """In the middle of the window; VM 1 runs the workload, the third one only lies there."""
+@pytest.mark.parametrize(
+    ("plan", "victim"),
+    [
+        (_plan(graph_scale=12, graph_roots=64, window_ms=1000), 1),
+        (_plan(graph_scale=12, graph_roots=64, window_ms=1000), 3),
+        (_served(operations=600), 1),
+        (_served(operations=600), 4),
+    ],
+    ids=["works", "lies there", "serves", "asks"],
+)
+def test_a_vm_that_is_killed_ends_the_run_with_its_number(
+    nest: Workbench, tmp_path: Path, plan: FleetPlan, victim: int
+) -> None:
+    """In the middle of the window; VM 1 runs the workload, or serves those that do."""
     (tmp_path / "script").write_text(_KILL.replace("@VM@", str(victim)))
-    (tmp_path / "plan").write_text(_plan(graph_scale=12, graph_roots=64, window_ms=1000).render())
+    (tmp_path / "plan").write_text(plan.render())
     spec = MachineSpec(
         nest.qemu, nest.kernel, nest.image, "measured", 512,
         fw_cfg={"opt/paraksm/command": tmp_path / "script", "opt/paraksm/fleet-plan": tmp_path / "plan"},

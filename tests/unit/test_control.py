@@ -43,6 +43,13 @@ static void go(void *state, struct control_result *result)
 		control_add(result, "name", "%s", "two words");
 }
 
+static void order(void *state, char *words)
+{
+	(void)state;
+	usleep(200000);
+	runs = atoi(words);
+}
+
 static void rest(void *state)
 {
 	(void)state;
@@ -67,6 +74,8 @@ int main(int argc, char **argv)
 		control_fail("no memory for %d bytes", 4096);
 	if (!strcmp(habit, "plain"))
 		some.rest = NULL;
+	if (!strcmp(habit, "listens"))
+		some.order = order;
 	return control_serve(&some);
 }
 """
@@ -128,6 +137,12 @@ def test_what_it_cannot_do_ends_it_in_one_line(program: Path, habit: str, comman
     said = say(program, [habit], command, "verify")
     assert said.cause == cause
     assert [line.split()[0] for line in said.lines] == ["ready", "failed"]
+
+
+def test_words_behind_go_are_read_before_the_time_counts(program: Path) -> None:
+    said = say(program, ["listens"], "go 41", "go", "go 7 or so")
+    assert [row["runs"] for row in said.values("done")] == ["42", "43", "8"]
+    assert all(int(row["ns"]) < 200_000_000 for row in said.values("done"))
 
 
 def test_it_may_fail_before_it_is_ready(program: Path) -> None:

@@ -114,6 +114,42 @@ def test_a_plan_has_a_cell_for_what_exists_and_a_reason_for_the_rest() -> None:
     assert all(made.absent.values())
 
 
+def test_bars_of_one_mix_share_their_run() -> None:
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="small")
+    assert [cell.workload for cell in made.cells if cell.system == "cpu-ksm"] == [
+        "liblinear", "graph500", "ycsb-a", "ycsb-b", "ycsb-c", "ycsb-d",
+    ]  # fmt: skip
+    bars = [(name, cell.workload) for name, cell in made.bars() if cell.system == "cpu-ksm"]
+    assert len(bars) == 9
+    assert all(name == run or name.startswith(f"{run}-") for name, run in bars)
+    assert {cell.key for _, cell in made.bars()} == {cell.key for cell in made.cells}
+    there = plan.make(spec.load("fig14"), ARTEFACTS, profile="small").cells
+    assert {cell.key for cell in there} < {cell.key for cell in made.cells}  # another figure looks at the same runs
+
+
+def test_all_mixes_begin_at_one_checkpoint_whatever_load_is_offered() -> None:
+    keys = {
+        cell.checkpoint.key
+        for preset in ("paper", "artifact")
+        for cell in plan.make(spec.load("fig12"), ARTEFACTS, profile="small", preset=preset).cells
+        if cell.fleet.serves
+    }
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_the_offered_load_is_one_for_cycles(virtual: bool) -> None:
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="small", virtual=virtual)
+    cells = {cell.workload: cell.fleet for cell in made.cells if cell.system == "cpu-ksm"}
+    rate = 100 if virtual else 200
+    assert {cells[mix].offered_load for mix in cells if mix.startswith("ycsb")} == {rate}
+    # 500 of the rarest operation, and the window at least
+    assert [cells[f"ycsb-{mix}"].operations for mix in "abcd"] == [333, 3333, 167 if virtual else 200, 3333]
+    assert {cells[mix].vm_group for mix in cells} == {0, 4}
+    slow = plan.make(spec.load("fig12"), ARTEFACTS, profile="small", preset="artifact", virtual=virtual).cells
+    assert {cell.fleet.offered_load for cell in slow if cell.system == "no-ksm"} == {100, 15 if virtual else 30}
+
+
 def test_systems_differ_in_nothing_but_the_system() -> None:
     one, two = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit").cells
     assert one.fleet.model_copy(update={"system": "cpu-ksm"}) == two.fleet

@@ -18,6 +18,7 @@ from harness import fleet
 from harness.config import PROJECT
 from harness.errors import FleetError, UsageError
 from harness.fleet import FleetPlan
+from harness.latency import Tail
 from harness.run import run
 from tests import fleet_twin
 
@@ -97,11 +98,115 @@ def test_golden_plan() -> None:
         ({"system": "no-ksm"}, "converges"),
         ({"converge_passes": 0}, "nothing to wait for"),
         ({"workload": "liblinear", "converge_passes": 0}, "dataset_rows"),
+        ({"workload": "ycsb-a"}, "nested VMs"),
     ],
 )
 def test_impossible_plans_are_refused_by_name(change: dict[str, Any], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         plan(**change)
+
+
+# --- groups of a server and its clients
+
+
+def served_plan(**changes: Any) -> FleetPlan:
+    """Two groups of three real VMs."""
+    values = {"workload": "ycsb-d", "vms": 6, "vm_group": 3, "records": 200, "operations": 40, "offered_load": 50}
+    return nested_plan(**(values | changes))
+
+
+def test_the_first_of_a_group_serves_and_only_the_clients_of_vm_1_are_told_to_go() -> None:
+    one = served_plan(seed=3)
+    data = ["--records 200 --seed 768", "--records 200 --seed 769"]
+    for group, first in enumerate((1, 4)):
+        server = f"10.1.{group}.1:6379"
+        own = f"/bin/ycsb load {data[group]} --start /bin/redis-server --socket /tmp/redis --listen {server}"
+        assert one.commands[first] == own
+        for client in (1, 2):
+            own = f"/bin/ycsb run {data[group]} --server {server} --client {client} --later --wait 600"
+            assert one.commands[first + client] == own
+    assert one.orders == dict.fromkeys((2, 3), "--workload d --target 50 --operations 40")
+    assert served_plan(workload="none").orders == {}
+    assert served_plan(converge_passes=3).orders == {}
+
+
+def test_all_mixes_and_rates_go_on_from_one_loaded_fleet() -> None:
+    one = served_plan()
+    for change in ({"workload": "ycsb-a"}, {"offered_load": 7}, {"operations": 9}, {"system": "no-ksm"}):
+        other = served_plan(**change)
+        assert other.render_loaded("/rest") == one.render_loaded("/rest")
+        assert other.render_rest() != one.render_rest()
+    assert served_plan(records=201).render_loaded("/rest") != one.render_loaded("/rest")
+    assert served_plan(vm_group=2).render_loaded("/rest") != one.render_loaded("/rest")
+
+
+@pytest.mark.parametrize("group", [0, 1, 7])
+def test_a_server_alone_has_no_clients(group: int) -> None:
+    with pytest.raises(UsageError, match="groups of a server and clients"):
+        served_plan(vm_group=group)
+
+
+def test_a_run_lasts_until_its_rarest_operation_has_a_tail() -> None:
+    some = served_plan(tail_samples=600, window_ms=1000)
+    count = {mix: fleet.operations(some, mix, 100, 100) for mix in fleet.MIXES}
+    assert count == {"ycsb-a": 400, "ycsb-b": 4000, "ycsb-c": 200, "ycsb-d": 4000}
+    assert fleet.operations(some, "ycsb-b", 15, 100) == 600  # as long, not as many
+    assert fleet.operations(some, "ycsb-b", 0, 100) == 4000
+    assert fleet.operations(served_plan(window_ms=8000), "ycsb-b", 100, 100) == 800
+
+
+def _answer(plan: FleetPlan, **change: object) -> str:
+    said = {"ns": 5, "checksum": "00c0ffee00c0ffee", "workload": plan.workload[-1], "operations": 40, "span_ns": 4}
+    said |= {"behind_ns": 3, "read_n": 38, "insert_n": 2}
+    for kind, count in (("read", 38), ("insert", 2)):
+        for start in ("", "_intended"):
+            said |= {f"{kind}{start}_{name}_ns": 100 for name in ("p50", "p99", "max")}
+            said[f"{kind}{start}_hist"] = f"100x{count}"
+    return "done " + " ".join(f"{key}={value}" for key, value in (said | change).items())
+
+
+def _served_result(plan: FleetPlan, *lines: str, records: int = 404, bad: int = 0) -> fleet.FleetResult:
+    text = RECORDED.read_text()
+    body = text[: text.rindex("end ")]
+    start, stop = body.index("[plan]\n") + 7, body.index("[facts]")
+    told = [f"{key} {value}" for key, value in plan.lines().items()]
+    body = body[:start] + "\n".join([*told, *plan.repeated()]) + "\n" + body[stop:]
+    body = body[: body.index("[verify]")]
+    clients = "\n".join(f"{number} {line}" for number, line in enumerate(lines, 2))
+    body += f"[clients]\n{clients}\n[verify]\nchecked_records {records}\nbad_records {bad}\n"
+    return fleet.parse((body + f"end {zlib.crc32(body.encode()):08x} {len(body)}\n").encode())
+
+
+def _client_faults(plan: FleetPlan, result: fleet.FleetResult) -> str:
+    with pytest.raises(FleetError) as caught:
+        fleet.check(plan, result)
+    words = ("client", "operations of", "records is")
+    return "\n".join(line.strip() for line in str(caught.value).splitlines() if any(word in line for word in words))
+
+
+def test_what_clients_measured_is_read_and_pooled() -> None:
+    plan = served_plan()
+    result = _served_result(plan, _answer(plan), _answer(plan, checksum="1" * 16))
+    assert [run.checksum for run in result.clients] == ["00c0ffee00c0ffee", "1" * 16]
+    assert result.latencies["insert", "sent"].tail().n == 4
+    assert result.latencies["read", "intended"].tail() == Tail(76, 100, 100, 100)
+    assert list(result.repeated) == plan.repeated()
+    assert _client_faults(plan, result) == ""  # 2 x 200 records, and 4 inserted
+
+
+def test_a_client_that_did_less_or_found_something_else_is_a_fault() -> None:
+    plan = served_plan()
+    less = _answer(plan, operations=39, read_n=37, read_hist="100x37", read_intended_hist="100x37")
+    assert "VM 3 performed 39 operations of d, not 40" in _client_faults(
+        plan, _served_result(plan, _answer(plan), less)
+    )
+    assert "1 of 2 clients reported" in _client_faults(plan, _served_result(plan, _answer(plan)))
+    both = (_answer(plan), _answer(plan))
+    assert "bad_records is 1, must be 0" in _client_faults(plan, _served_result(plan, *both, bad=1))
+    assert "checked_records is 400, must be 404" in _client_faults(plan, _served_result(plan, *both, records=400))
+    damaged = _answer(plan).replace("read_hist=100x38", "read_hist=100x37")
+    with pytest.raises(FleetError, match="its histogram"):
+        _served_result(plan, _answer(plan), damaged)
 
 
 def test_profiles_are_plans_and_grow() -> None:
@@ -318,6 +423,16 @@ def test_a_plan_in_two_parts_is_the_same_plan(guest: Guest, tmp_path: Path) -> N
     assert sorted(first.splitlines()[1:-1] + rest.split("end\n")[0].splitlines()) == sorted(
         some.render().splitlines()[1:]
     )
+
+
+def test_the_c_code_keeps_who_is_told_what(guest: Guest, tmp_path: Path) -> None:
+    some = served_plan()
+    told = guest("echo", _file(tmp_path, some.render()))[1].decode().splitlines()
+    assert [line for line in told if line.startswith(("vm ", "go "))] == some.repeated()[: len(some.commands) + 2]
+    twice = some.render().replace("go 3 ", "go 2 ")
+    status, _, said = guest("echo", _file(tmp_path, twice), check=False)
+    assert status == 1
+    assert "cannot read: go 2" in said
 
 
 def test_systems_and_windows_share_what_is_loaded() -> None:

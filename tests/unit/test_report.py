@@ -154,6 +154,57 @@ def test_degradation_utilisation_and_bound(tmp_path: Path) -> None:
     assert bar.bound == pytest.approx(1 / 0.6)
 
 
+def _tail(n: int, p99_ns: int) -> dict[str, int]:
+    return {"n": n, "p50_ns": 1000, "p99_ns": p99_ns, "max_ns": 2 * p99_ns}
+
+
+def _asked(root: Path, preset: str = "paper", n: int = 800, **change: Any) -> Selection:
+    """Mix b measured in both systems; reads take 3 times as long with ksmd, 5 times from the intended start."""
+    records: dict[analysis.CellName, RunRecord | None] = {}
+    for system, ksm in (("no-ksm", False), ("cpu-ksm", True)):
+        tails = {
+            "read": {"sent": _tail(n, 600 if ksm else 200), "intended": _tail(n, 1500 if ksm else 300)},
+            "update": {"sent": _tail(40, 500), "intended": _tail(40, 500)},
+        }
+        metrics = {"latencies": tails, "model": "aa"} | (change if ksm else {})
+        found = record(root, system, 1, **metrics)
+        records |= {(system, f"ycsb-b-{kind}", 1): found for kind in ("read", "update")}
+    absent = {name: "needs a patch" for name in systems() if name not in ("no-ksm", "cpu-ksm")}
+    return selection(root, preset=preset, records=records, absent=absent)
+
+
+def test_a_bar_of_a_mix_is_the_ratio_of_percentiles(tmp_path: Path) -> None:
+    result = analysis.degradation(_asked(tmp_path))
+    read, update = (result.at("cpu-ksm", f"ycsb-b-{kind}") for kind in ("read", "update"))
+    assert read.ratio and read.intended and read.seconds and update.ratio
+    assert [read.ratio.value, read.intended.value, update.ratio.value] == pytest.approx([3, 5, 1])
+    assert read.seconds.value == pytest.approx(600e-9)
+    assert (read.samples, update.samples) == (800, 40)
+    assert result.stamps[-1] == "p99 of fewer than 500 samples, near the maximum: YCSB-b update n=40"
+    (row,) = (row for row in tables.of_degradation(result).rows if row[:2] == ("YCSB-b read", "CPU-ksm"))
+    assert row[-3:] == ("p99 latency", "800", "5.000x")
+    (line,) = (row for row in tables.of_degradation(result).rows if row[:2] == ("Liblinear", "CPU-ksm"))
+    assert line[-3:] == ("execution time", "", "")
+    shown = tables.values(result)["bars"]
+    (bar,) = (bar for bar in shown if (bar["system"], bar["workload"]) == ("cpu-ksm", "ycsb-b-read"))
+    assert (bar["metric"], bar["samples"]) == ("p99 latency", 800)
+    assert bar["degradation_from_intended_start"]["value"] == pytest.approx(5)
+
+
+def test_other_operations_are_no_comparison_unless_other_loads_are_offered(tmp_path: Path) -> None:
+    bar = analysis.degradation(_asked(tmp_path, model="bb")).at("cpu-ksm", "ycsb-b-read")
+    assert (bar.status, bar.ratio) == ("failed", None)
+    unequal = analysis.degradation(_asked(tmp_path, preset="artifact", model="bb"))
+    assert unequal.at("cpu-ksm", "ycsb-b-read").ratio is not None
+    assert any("offered load" in line for line in unequal.stamps)
+
+
+def test_an_operation_that_never_occurred_has_no_percentile(tmp_path: Path) -> None:
+    tails = {"read": {"sent": _tail(9, 9), "intended": _tail(9, 9)}}
+    bar = analysis.degradation(_asked(tmp_path, latencies=tails)).at("cpu-ksm", "ycsb-b-update")
+    assert (bar.status, bar.reason, bar.ratio) == ("failed", "no update occurred", None)
+
+
 def test_what_is_not_built_has_no_number_anywhere(tmp_path: Path) -> None:
     result = analysis.degradation(selection(tmp_path))
     for bar in result.items:

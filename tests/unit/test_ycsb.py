@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -23,9 +24,10 @@ from tests import commands
 from tests import ycsb_twin as twin
 from tests.ksm_core import SANITIZERS
 from tests.redis import Client, Fake, Server, encode, fake_server, serving, short_folder
-from tests.workload import Said, say
+from tests.workload import Said, say, talk
 
 RECORDS = 300
+PORT = 27411
 WRITTEN: tuple[Kind, ...] = ("read", "update")
 STARTS: tuple[Start, ...] = ("sent", "intended")
 SOURCES = PROJECT / "vm-images" / "src"
@@ -420,6 +422,51 @@ def test_a_server_over_tcp(loaded: Server, ycsb: Path) -> None:
     words = ["run", "--server", f"127.0.0.1:{loaded.port}", "--records", RECORDS, "--workload", "b"]
     (answer,) = measured(say(ycsb, [*words, "--operations", 200], "go"))
     assert answer.operations == 200
+
+
+def test_what_to_do_may_come_with_go(loaded: Server, ycsb: Path) -> None:
+    words = ["run", "--later", "--socket", loaded.path, "--records", RECORDS, "--target", 2000]
+    said = say(ycsb, words, "go --workload c --operations 30", "go --workload a --seconds 0.1 --target 500", "verify")
+    first, second = measured(said)
+    assert counted(first) == {"read": 30}
+    assert (second.workload, second.operations) == ("a", 50)
+    once = client(ycsb, loaded.path, "c", "--operations", 30)
+    assert measured(once)[0].checksum == first.checksum
+    assert say(ycsb, words, "go").cause == "go with --workload and --operations or --seconds (ycsb --help)"
+    assert say(ycsb, words, "go --workload a").cause == "until when? --operations or --seconds"
+    assert say(ycsb, words, "go --records 5").cause == "--records means nothing here (ycsb --help)"
+    assert say(ycsb, words, "go" + " a" * 15).cause == "too many words behind go"
+
+
+def test_a_loader_starts_its_server_which_opens_when_the_records_are_there(redis_server: Path, ycsb: Path) -> None:
+    with short_folder() as folder:
+        place = ["--socket", folder / "s", "--start", redis_server, "--listen", f"127.0.0.1:{PORT}"]
+        where = ["--server", f"127.0.0.1:{PORT}", "--records", 20_000]
+        # the client comes first, and waits
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(say, ycsb, ["run", *where, "--later", "--wait", 60], "go --workload c --operations 50")
+            with talk(ycsb, "load", "--records", 20_000, *place) as loader:
+                assert int(loader.ready["bytes"]) > 20_000 * 1000
+                assert counted(measured(asked.result())[0]) == {"read": 50}
+                assert loader("verify") == {"pages": "20000", "bad": "0"}
+        assert say(ycsb, ["run", *where, "--workload", "c", "--operations", 1, "--wait", 0.1]).cause.startswith(
+            f"no server at 127.0.0.1:{PORT}"
+        )  # it ended with its loader
+
+
+@pytest.mark.parametrize(("number", "cause"), [(signal.SIGKILL, "was killed"), (signal.SIGTERM, "ended by itself")])
+def test_a_server_of_the_loaders_that_ends_is_told_at_once(
+    redis_server: Path, ycsb: Path, number: signal.Signals, cause: str
+) -> None:
+    with short_folder() as folder:
+        words = list(map(str, (ycsb, "load", "--records", 10, "--socket", folder / "s", "--start", redis_server)))
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as loader:
+            assert loader.stdout is not None
+            assert loader.stdout.readline().startswith("ready ")
+            children = Path(f"/proc/{loader.pid}/task/{loader.pid}/children").read_text().split()
+            os.kill(int(children[0]), number)
+            assert loader.stdout.readline() == f"failed the server {cause}\n"
+            assert loader.wait(10) == 1
 
 
 def test_nobody_at_the_port_is_the_cause(loaded: Server, ycsb: Path) -> None:

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,7 +23,7 @@ bool child_start(struct child *child, char *const argv[])
 		fprintf(stderr, "fleet: socketpair: %m\n");
 		return false;
 	}
-	child->used = 0;
+	memset(child, 0, sizeof(*child));
 	child->fd = pair[0];
 	child->pid = fork();
 	if (!child->pid) {
@@ -39,30 +40,54 @@ bool child_start(struct child *child, char *const argv[])
 
 bool child_say(const struct child *child, const char *line)
 {
-	char text[CHILD_LINE];
+	char text[CHILD_COMMAND];
 	int size = snprintf(text, sizeof(text), "%s\n", line);
 
 	return size < (int)sizeof(text) && send(child->fd, text, size, MSG_NOSIGNAL) == size;
 }
 
 /* A whole line of what was read, if there is one. */
-static bool cut(struct child *child, char *line)
+static const char *cut(struct child *child)
 {
-	char *end = memchr(child->text, '\n', child->used);
-	size_t size = end ? end - child->text : 0;
+	char *end = NULL;
 
+	if (child->used > child->searched)
+		end = memchr(child->text + child->searched, '\n', child->used - child->searched);
+	child->searched = child->used;
 	if (!end)
+		return NULL;
+	*end = 0;
+	child->taken = end + 1 - child->text;
+	return child->text;
+}
+
+static void drop_taken(struct child *child)
+{
+	child->used -= child->taken;
+	if (child->taken)
+		memmove(child->text, child->text + child->taken, child->used);
+	child->taken = child->searched = 0;
+}
+
+static bool make_room(struct child *child)
+{
+	size_t room = child->room ? 2 * child->room : 4096;
+	char *text;
+
+	if (child->used < child->room)
+		return true;
+	text = room <= CHILD_LINE ? realloc(child->text, room) : NULL;
+	if (!text)
 		return false;
-	memcpy(line, child->text, size);
-	line[size] = 0;
-	child->used -= size + 1;
-	memmove(child->text, end + 1, child->used);
+	child->text = text;
+	child->room = room;
 	return true;
 }
 
-enum child_state child_line(struct child *child, char line[CHILD_LINE], uint64_t deadline)
+enum child_state child_line(struct child *child, const char **line, uint64_t deadline)
 {
-	while (!cut(child, line)) {
+	drop_taken(child);
+	while (!(*line = cut(child))) {
 		struct pollfd p = { .fd = child->fd, .events = POLLIN };
 		uint64_t now = now_ns();
 		uint64_t left = deadline > now ? deadline - now : 0;
@@ -74,9 +99,9 @@ enum child_state child_line(struct child *child, char line[CHILD_LINE], uint64_t
 			return CHILD_LATE;
 		if (ready < 0 && errno == EINTR)
 			continue;
-		if (ready < 0 || child->used == sizeof(child->text))
+		if (ready < 0 || !make_room(child))
 			return CHILD_GONE;
-		n = read(child->fd, child->text + child->used, sizeof(child->text) - child->used);
+		n = read(child->fd, child->text + child->used, child->room - child->used);
 		if (n <= 0)
 			return CHILD_GONE;
 		child->used += n;

@@ -68,6 +68,8 @@ struct plan {
 	long settings;			/* "sysfs PATH VALUE" lines: written in this order before anything is scanned */
 	struct setting setting[SETTINGS];
 	char *command[COMMANDS];	/* "vm NUMBER COMMAND" lines: the workload in a nested VM, NULL: none */
+	long orders;			/* "go NUMBER WORDS" lines: who works in the window, and what it is told */
+	char *order[COMMANDS];		/* without any, VM 1 works alone */
 	long counters;			/* "counter NAME" lines: further files of KSM to sample where the kernel has them */
 	char counter[COUNTERS][64];
 	char rest[256];			/* the file with what is not known yet, to be read behind the checkpoint; or empty */
@@ -76,6 +78,7 @@ struct plan {
 bool plan_read(struct plan *plan, const char *path);
 bool plan_read_rest(struct plan *plan);
 void plan_write(const struct plan *plan, FILE *out);
+bool plan_works(const struct plan *plan, long vm);	/* it has something to do in the window, and says when it is done */
 
 /* content.c: what is in memory; a page is a function of (seed, class, coordinates) alone */
 enum page_class { CLASS_SHARED_ALL = 1, CLASS_SHARED_SOME, CLASS_ZERO, CLASS_UNIQUE, CLASS_VOLATILE };
@@ -88,18 +91,6 @@ long plan_pages(const struct plan *plan);
 /* vm.c: one process per VM */
 struct child;
 
-struct vm {
-	pid_t pid;
-	int fd;				/* one-byte commands to it, struct vm_answer back; lines, if nested */
-	struct child *child;		/* the monitor of a nested VM */
-	const struct plan *plan;
-	long number;			/* from 0 */
-	char sent;			/* enum vm_command, or 0: none yet */
-	pid_t ksmd;
-};
-
-enum vm_command { VM_GO = 'g', VM_STOP = 's', VM_VERIFY = 'v', VM_QUIT = 'q' };
-
 struct vm_answer {
 	uint64_t nanoseconds;		/* VM_GO: the training alone */
 	uint64_t ended_ns;		/* VM_GO: when it ended, and what ksmd had used by then: the runner may */
@@ -108,6 +99,21 @@ struct vm_answer {
 	uint64_t bad_pages;		/* VM_VERIFY: pages that do not hold what was written */
 	uint64_t checked_pages;
 };
+
+struct vm {
+	pid_t pid;
+	int fd;				/* one-byte commands to it, struct vm_answer back; lines, if nested */
+	struct child *child;		/* the monitor of a nested VM */
+	const struct plan *plan;
+	long number;			/* from 0 */
+	char sent;			/* enum vm_command, or 0: none yet */
+	pid_t ksmd;
+	bool done;			/* its work in the window, and what came of it */
+	struct vm_answer work;
+	char *said;			/* nested, with orders: the whole line */
+};
+
+enum vm_command { VM_GO = 'g', VM_STOP = 's', VM_VERIFY = 'v', VM_QUIT = 'q' };
 
 bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct susy_row *rows, pid_t ksmd);
 bool vm_send(struct vm *vm, enum vm_command command);
@@ -119,6 +125,7 @@ bool nested_start(struct vm *vm);
 bool nested_send(struct vm *vm, enum vm_command command);
 bool nested_receive(struct vm *vm, struct vm_answer *answer);
 bool nested_alive(const struct vm *vm);
+void nested_complain(struct vm *vm);
 bool nested_ping(struct vm *vm, uint64_t *slept);
 
 /* pagestat.c: equal pages, counted from outside */

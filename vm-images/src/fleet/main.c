@@ -231,12 +231,55 @@ static bool prepare_ksm(const struct fleet *f)
 	       ksm_write("use_zero_pages", f->plan.use_zero_pages) && settings_apply(&f->plan);
 }
 
-/* Wait for the next sample, or for VM 1 to finish if that is earlier. */
+/* The work of one is the application; of several it has ended with the last of them, and all their results count. */
+static void join_work(struct fleet *f)
+{
+	bool first = true;
+
+	for (long i = 0; i < f->plan.vms; i++) {
+		const struct vm_answer *work = &f->vm[i].work;
+
+		if (!plan_works(&f->plan, i))
+			continue;
+		if (!f->vm[i].done)
+			return;
+		if (first || work->ended_ns > f->app.ended_ns) {
+			f->app.ended_ns = work->ended_ns;
+			f->app.ksmd_ns = work->ksmd_ns;
+		}
+		if (first || work->nanoseconds > f->app.nanoseconds)
+			f->app.nanoseconds = work->nanoseconds;
+		f->app.checksum = first ? work->checksum : mix64(f->app.checksum ^ work->checksum);
+		first = false;
+	}
+	f->app_done = true;
+}
+
+/* Those from whom something is to come, and, where others work, VM 1: what they work with is there. */
+static int watch(const struct fleet *f, struct pollfd *p, long *who)
+{
+	long last = f->plan.orders ? f->plan.vms : 1;
+	int watched = 0;
+
+	for (long i = 0; i < last; i++) {
+		bool works = plan_works(&f->plan, i);
+
+		if (works ? f->vm[i].done : i > 0)
+			continue;
+		p[watched] = (struct pollfd){ .fd = f->vm[i].fd, .events = POLLIN };
+		who[watched++] = i;
+	}
+	return watched;
+}
+
+/* Wait for the next sample, or for one who finishes if that is earlier. */
 static bool wait_app(struct fleet *f, uint64_t until)
 {
-	struct pollfd p = { .fd = f->vm[0].fd, .events = POLLIN };
+	struct pollfd p[COMMANDS];
+	long who[COMMANDS];
 	uint64_t now = now_ns();
 	struct timespec left = { 0 };
+	int watched;
 
 	if (f->app_done || !f->plan.train) {
 		sleep_until(until);
@@ -246,13 +289,25 @@ static bool wait_app(struct fleet *f, uint64_t until)
 		left.tv_sec = (until - now) / 1000000000ULL;
 		left.tv_nsec = (until - now) % 1000000000ULL;
 	}
-	if (ppoll(&p, 1, &left, NULL) <= 0)
+	watched = watch(f, p, who);
+	if (ppoll(p, watched, &left, NULL) <= 0)
 		return true;
-	if (!vm_receive(&f->vm[0], &f->app)) {
-		fprintf(stderr, "fleet: VM 1 died in the window\n");
-		return false;
+	for (int i = 0; i < watched; i++) {
+		struct vm *vm = &f->vm[who[i]];
+
+		if (!p[i].revents)
+			continue;
+		if (!plan_works(&f->plan, who[i])) {
+			nested_complain(vm);
+			return false;
+		}
+		vm->done = vm_receive(vm, &vm->work);
+		if (!vm->done) {
+			fprintf(stderr, "fleet: VM %ld died in the window\n", who[i] + 1);
+			return false;
+		}
 	}
-	f->app_done = true;
+	join_work(f);
 	return true;
 }
 
@@ -272,7 +327,7 @@ static bool window(struct fleet *f)
 		return false;
 	while (now_ns() < end || (f->plan.train && !f->app_done)) {
 		if (now_ns() > start + PATIENCE_NS) {
-			fprintf(stderr, "fleet: VM 1 did not finish\n");
+			fprintf(stderr, "fleet: the application did not finish\n");
 			return false;
 		}
 		while (next <= now_ns())
@@ -398,6 +453,31 @@ static bool write_verdict(const struct fleet *f, FILE *out)
 	return ksm_write("run", 0) && merged >= 0 && apart >= 0;
 }
 
+/* What those who worked for others had to say, and whether what they find there is what was written. */
+static bool write_orders(const struct fleet *f, FILE *out)
+{
+	unsigned long long checked = 0;
+	struct vm_answer answer;
+	long bad = 0;
+
+	fprintf(out, "[clients]\n");
+	for (long i = 0; i < f->plan.vms; i++)
+		if (f->vm[i].said)
+			fprintf(out, "%ld %s\n", i + 1, f->vm[i].said);
+	for (long i = 0; i < f->plan.vms; i++) {
+		if (!plan_works(&f->plan, i))
+			continue;
+		if (!vm_send(&f->vm[i], VM_VERIFY) || !vm_receive(&f->vm[i], &answer)) {
+			fprintf(stderr, "fleet: VM %ld was lost\n", i + 1);
+			return false;
+		}
+		bad += answer.bad_pages;
+		checked += answer.checked_pages;
+	}
+	fprintf(out, "[verify]\nchecked_records %llu\nbad_records %ld\n", checked, bad);
+	return true;
+}
+
 /* Three files and a socket for each VM. */
 static void raise_file_limit(long vms)
 {
@@ -454,6 +534,8 @@ static bool measure(struct fleet *f, FILE *out)
 	fprintf(out, "[vm_samples]\n");
 	sampler_write_vms(out);
 	write_vms(f, out);
+	if (f->plan.orders && f->plan.train && !write_orders(f, out))
+		return false;
 	return f->plan.nested ? witness_write(&f->plan, f->vm, out) : write_verdict(f, out);
 }
 

@@ -123,23 +123,36 @@ bool nested_start(struct vm *vm)
 	return true;
 }
 
-static bool expect_line(struct vm *vm, const char *wanted, uint64_t patience, char line[CHILD_LINE])
+/* The next line if it begins so, or NULL. */
+static const char *expect_line(struct vm *vm, const char *wanted, uint64_t patience)
 {
-	enum child_state state = child_line(vm->child, line, now_ns() + patience);
+	const char *line;
+	enum child_state state = child_line(vm->child, &line, now_ns() + patience);
 
 	if (state == CHILD_LINE_READ && !strncmp(line, wanted, strlen(wanted)))
-		return true;
-	fprintf(stderr, "fleet: VM %ld: waited for \"%s\", %s\n", vm->number + 1, wanted,
+		return line;
+	fprintf(stderr, "fleet: VM %ld: waited for \"%s\", %.1000s\n", vm->number + 1, wanted,
 		state == CHILD_GONE ? "its monitor ended" : state == CHILD_LATE ? "nothing came in time" : line);
-	return false;
+	return NULL;
+}
+
+/* Something came from a VM that had nothing to say. */
+void nested_complain(struct vm *vm)
+{
+	const char *line;
+	enum child_state state = child_line(vm->child, &line, now_ns() + PING_NS);
+
+	fprintf(stderr, "fleet: VM %ld: in the window, %.1000s\n", vm->number + 1,
+		state == CHILD_LINE_READ ? line : "its monitor ended");
 }
 
 bool nested_ping(struct vm *vm, uint64_t *slept)
 {
-	char line[CHILD_LINE], ping[32];
+	const char *line;
+	char ping[32];
 
 	snprintf(ping, sizeof(ping), "ping %d", PING_MS);
-	if (!child_say(vm->child, ping) || !expect_line(vm, "pong ", PING_NS, line))
+	if (!child_say(vm->child, ping) || !(line = expect_line(vm, "pong ", PING_NS)))
 		return false;
 	*slept = strtoull(line + 5, NULL, 10);
 	return true;
@@ -148,28 +161,33 @@ bool nested_ping(struct vm *vm, uint64_t *slept)
 /* Up, its workload loaded, its timers alive. */
 static bool wait_loaded(struct vm *vm)
 {
-	char line[CHILD_LINE];
 	uint64_t slept;
 
-	if (!expect_line(vm, "up", BOOT_NS, line))
+	if (!expect_line(vm, "up", BOOT_NS))
 		return false;
-	if (vm->plan->command[vm->number] && !expect_line(vm, "ready ", LOAD_NS, line))
+	if (vm->plan->command[vm->number] && !expect_line(vm, "ready ", LOAD_NS))
 		return false;
 	return nested_ping(vm, &slept);
 }
 
-/* Only VM 1 works in the window, and every VM with a program can look at its memory. */
+/* Some work in the window, and every VM with a program can look at its memory. */
 static bool takes(const struct vm *vm, enum vm_command command)
 {
 	if (!vm->plan->command[vm->number])
 		return false;
-	return command == VM_VERIFY || (command == VM_GO && !vm->number);
+	return command == VM_VERIFY || (command == VM_GO && plan_works(vm->plan, vm->number));
 }
 
 bool nested_send(struct vm *vm, enum vm_command command)
 {
+	const char *order = vm->plan->order[vm->number];
+	char go[CHILD_COMMAND];
+
 	vm->sent = command;
-	return !takes(vm, command) || child_say(vm->child, command == VM_GO ? "go" : "verify");
+	if (!takes(vm, command))
+		return true;
+	snprintf(go, sizeof(go), "go%s%s", order && *order ? " " : "", order ? order : "");
+	return child_say(vm->child, command == VM_GO ? go : "verify");
 }
 
 static uint64_t number_of(const char *line, const char *key, int base)
@@ -192,7 +210,7 @@ bool nested_alive(const struct vm *vm)
 
 bool nested_receive(struct vm *vm, struct vm_answer *answer)
 {
-	char line[CHILD_LINE];
+	const char *line;
 
 	memset(answer, 0, sizeof(*answer));
 	if (!vm->sent)
@@ -200,15 +218,19 @@ bool nested_receive(struct vm *vm, struct vm_answer *answer)
 	if (!takes(vm, vm->sent))
 		return nested_alive(vm);
 	if (vm->sent == VM_GO) {
-		if (!expect_line(vm, "done ", LOAD_NS, line))
+		line = expect_line(vm, "done ", LOAD_NS);
+		if (!line)
 			return false;
 		answer->ended_ns = now_ns();
 		answer->ksmd_ns = task_runtime(vm->ksmd);
 		answer->nanoseconds = number_of(line, "ns", 10);
 		answer->checksum = number_of(line, "checksum", 16);
-		return true;
+		if (vm->plan->orders)
+			vm->said = strdup(line);
+		return !vm->plan->orders || vm->said;
 	}
-	if (!expect_line(vm, "verified ", LOAD_NS, line))
+	line = expect_line(vm, "verified ", LOAD_NS);
+	if (!line)
 		return false;
 	answer->checked_pages = number_of(line, "pages", 10);
 	answer->bad_pages = number_of(line, "bad", 10);

@@ -86,6 +86,13 @@ static bool set_repeated(struct plan *plan, const char *line)
 		plan->command[number - 1] = strndup(line + at, strcspn(line + at, "\n"));
 		return plan->command[number - 1];
 	}
+	if (sscanf(line, "go %ld %n", &number, &at) == 1 && at) {
+		if (number < 1 || number > COMMANDS || plan->order[number - 1])
+			return false;
+		plan->orders++;
+		plan->order[number - 1] = strndup(line + at, strcspn(line + at, "\n"));
+		return plan->order[number - 1];
+	}
 	if (sscanf(line, "counter %63s", name) == 1 && plan->counters < COUNTERS) {
 		strcpy(plan->counter[plan->counters++], name);
 		return true;
@@ -167,6 +174,13 @@ bool plan_read_rest(struct plan *plan)
 	return ok && complete(plan, false);
 }
 
+bool plan_works(const struct plan *plan, long vm)
+{
+	if (!plan->train)
+		return false;
+	return plan->orders ? vm < COMMANDS && plan->order[vm] : !vm;
+}
+
 void plan_write(const struct plan *plan, FILE *out)
 {
 	for (size_t i = 0; i < keys_of(plan); i++)
@@ -175,6 +189,9 @@ void plan_write(const struct plan *plan, FILE *out)
 	for (long i = 0; i < COMMANDS; i++)
 		if (plan->command[i])
 			fprintf(out, "vm %ld %s\n", i + 1, plan->command[i]);
+	for (long i = 0; i < COMMANDS; i++)
+		if (plan->order[i])
+			fprintf(out, "go %ld %s\n", i + 1, plan->order[i]);
 	for (long i = 0; i < plan->settings; i++)
 		fprintf(out, "sysfs %s %s\n", plan->setting[i].path, plan->setting[i].value);
 	for (long i = 0; i < plan->counters; i++)

@@ -196,7 +196,7 @@ static pid_t start(char **argv, int *in, int *from)
 	return pid;
 }
 
-/* Read what there is, hand out whole lines with their end; false when the other side is gone. */
+/* Read what there is, hand out whole lines with their end; false when the host is gone. */
 static bool take_lines(struct lines *lines, void (*use)(char *line, size_t size))
 {
 	ssize_t n = read(lines->fd, lines->text + lines->used, LINE - lines->used);
@@ -228,16 +228,28 @@ static void command(char *line, size_t size)
 		sayf("failed there is no program for: %.*s", (int)size, line);
 }
 
-static void relay(char *line, size_t size)
+/*
+ * What the workload says goes out as it comes: a line may be longer than any buffer here, and copying it in whole would
+ * write memory that the workload did not. False when it has ended; amid tells whether the end of a line is still to come.
+ */
+static bool relay(int from, bool *amid)
 {
-	say(line, size);
+	static char text[LINE];
+	ssize_t n = read(from, text, sizeof(text));
+
+	if (n <= 0)
+		return n < 0 && errno == EINTR;
+	say(text, n);
+	*amid = text[n - 1] != '\n';
+	return true;
 }
 
 int main(int argc, char **argv)
 {
-	static struct lines host, workload = { .fd = -1 };
+	static struct lines host;
+	int workload_out = -1, status;
 	pid_t pid = -1;
-	int status;
+	bool amid = false;
 
 	mount_all();
 	signal(SIGPIPE, SIG_IGN);
@@ -245,19 +257,22 @@ int main(int argc, char **argv)
 	host.fd = out = open_channel();
 	sayf("up\n");
 	if (argc > 1)
-		pid = start(argv + 1, &workload_in, &workload.fd);
+		pid = start(argv + 1, &workload_in, &workload_out);
 	for (;;) {
-		struct pollfd p[2] = { { .fd = host.fd, .events = POLLIN }, { .fd = workload.fd, .events = POLLIN } };
+		/* an answer of our own must not stand in the middle of a line of the workload's: the host waits */
+		struct pollfd p[2] = { { .fd = amid ? -1 : host.fd, .events = POLLIN },
+				       { .fd = workload_out, .events = POLLIN } };
 
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			must(false, "poll");
 		if (p[0].revents & POLLIN)
 			take_lines(&host, command);
-		if (p[1].revents && !take_lines(&workload, relay)) {
-			workload.fd = -1;
+		if (p[1].revents && !relay(workload_out, &amid)) {
+			workload_out = -1;
 			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 				;
-			sayf("exited %d\n", WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+			sayf("%sexited %d\n", amid ? "\n" : "", WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+			amid = false;
 		}
 	}
 }

@@ -83,6 +83,17 @@ static void go(const struct workload *workload)
 	say("done ns=%" PRIu64 " checksum=%016" PRIx64 "%s\n", end - start, result.checksum, result.more);
 }
 
+/* "go", or "go WORDS" for those who take some. */
+static bool told_to_go(const struct workload *workload, char *line)
+{
+	if (!strcmp(line, "go"))
+		return true;
+	if (strncmp(line, "go ", 3) || !workload->order)
+		return false;
+	workload->order(workload->state, line + 3);
+	return true;
+}
+
 static void verify(const struct workload *workload)
 {
 	struct control_verdict verdict = { 0, 0 };
@@ -115,7 +126,7 @@ int control_serve(const struct workload *workload)
 
 	say("ready bytes=%" PRIu64 "\n", workload->bytes);
 	while (read_line(line, sizeof(line))) {
-		if (!strcmp(line, "go"))
+		if (told_to_go(workload, line))
 			go(workload);
 		else if (!strcmp(line, "verify"))
 			verify(workload);

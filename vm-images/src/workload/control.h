@@ -4,7 +4,7 @@
  *
  * Once its data are in memory the program says "ready bytes=N", then it obeys:
  *
- *   go       runs the timed part, answers "done ns=N checksum=HEX [KEY=VALUE ...]"
+ *   go       runs the timed part, answers "done ns=N checksum=HEX [KEY=VALUE ...]"; some programs take words behind it
  *   verify   compares its data with what they must be, answers "verified pages=N bad=M"
  *   quit     ends with status 0, as the end of input does
  *
@@ -37,6 +37,7 @@ struct workload {
 	uint64_t bytes;			/* of the data it holds between two runs */
 	void *state;			/* handed to the functions */
 	void (*go)(void *state, struct control_result *result);		/* the timed part and nothing else */
+	void (*order)(void *state, char *words);	/* may be NULL: what stands behind "go", read before time counts */
 	void (*rest)(void *state);	/* may be NULL: what follows the timed part, done before the answer */
 	void (*verify)(void *state, struct control_verdict *verdict);
 };

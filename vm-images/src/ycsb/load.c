@@ -72,12 +72,20 @@ int load(const struct options *options)
 {
 	struct workload workload = { .state = &loader, .go = go, .verify = verify };
 	uint64_t start;
+	int status;
 
 	loader.options = options;
+	if (options->program[0])
+		server_start(options);
 	redis_connect(&loader.redis, options);
 	start = control_now_ns();
 	insert_all(&loader.redis, options);
 	loader.ns = control_now_ns() - start;
 	workload.bytes = server_memory(&loader.redis);
-	return control_serve(&workload);
+	if (options->listen_port)
+		server_listen(&loader.redis, options);
+	status = control_serve(&workload);
+	if (options->program[0])
+		server_stop();
+	return status;
 }

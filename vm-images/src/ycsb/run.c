@@ -36,7 +36,7 @@ struct operation {
 };
 
 struct client {
-	const struct options *options;
+	struct options *options;
 	struct redis redis;
 	uint64_t round;			/* how many times it was told to go */
 	uint64_t inserted;		/* in all rounds */
@@ -133,6 +133,8 @@ static void go(void *state, struct control_result *result)
 		histogram_clear(&own->sent[kind]);
 		histogram_clear(&own->intended[kind]);
 	}
+	if (!options->workload)
+		control_fail("go with --workload and --operations or --seconds (ycsb --help)");
 	result->checksum = 0;
 	start = now = control_now_ns();
 	if (options->target)	/* clients that were started together do not ask together */
@@ -185,6 +187,13 @@ static void go(void *state, struct control_result *result)
 	}
 }
 
+static void order(void *state, char *words)
+{
+	struct client *own = state;
+
+	read_order(own->options, words);
+}
+
 /* The loaded records and those this client inserted. */
 static void verify(void *state, struct control_verdict *verdict)
 {
@@ -207,9 +216,9 @@ static void find_data(struct client *own)
 	}
 }
 
-int run(const struct options *options)
+int run(struct options *options)
 {
-	const struct workload workload = { .state = &client, .go = go, .verify = verify };
+	const struct workload workload = { .state = &client, .go = go, .order = order, .verify = verify };
 
 	client.options = options;
 	prctl(PR_SET_TIMERSLACK, 1UL);	/* otherwise the kernel may wake it 50 us late, and every intended start is missed */

@@ -25,6 +25,10 @@ struct options {
 	uint64_t target;		/* operations a second; 0: as fast as answers come */
 	uint64_t client;		/* which of the clients of one server this is */
 	char samples[256];		/* file for every single latency */
+	bool later;			/* run: what to do comes with "go" */
+	char program[108];		/* load: the server, to be started; empty: it runs */
+	char listen_host[64];		/* where that server listens once the records are there */
+	uint16_t listen_port;		/* 0: nowhere but at socket */
 };
 
 /* random.c: numbers by their place, not by how many were drawn before */
@@ -93,7 +97,15 @@ bool histogram_text(const struct histogram *histogram, char *text, size_t size);
 
 /* load.c, run.c: the two commands, driven as control.h says; they return what main() shall */
 int load(const struct options *options);
-int run(const struct options *options);
+int run(struct options *options);
+
+/* main.c: options of run that stand behind "go" */
+void read_order(struct options *options, char *words);
+
+/* server.c: a server of our own, which lives as long as we do */
+void server_start(const struct options *options);
+void server_listen(struct redis *redis, const struct options *options);
+void server_stop(void);
 
 /* read.c: the answer to ask_record() */
 enum depth { SHAPE, CONTENT };
