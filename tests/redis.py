@@ -75,7 +75,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -92,7 +92,7 @@ def short_folder() -> Iterator[Path]:
 def serving(program: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A real server that keeps nothing on disk, until the block ends."""
     with short_folder() as folder:
-        path, port = folder / "redis.sock", _free_port()
+        path, port = folder / "redis.sock", free_port()
         words = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(path), "--save", "", *options]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(

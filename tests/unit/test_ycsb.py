@@ -23,11 +23,10 @@ from harness.run import run
 from tests import commands
 from tests import ycsb_twin as twin
 from tests.ksm_core import SANITIZERS
-from tests.redis import Client, Fake, Server, encode, fake_server, serving, short_folder
+from tests.redis import Client, Fake, Server, encode, fake_server, free_port, serving, short_folder
 from tests.workload import Said, say, talk
 
 RECORDS = 300
-PORT = 27411
 WRITTEN: tuple[Kind, ...] = ("read", "update")
 STARTS: tuple[Start, ...] = ("sent", "intended")
 SOURCES = PROJECT / "vm-images" / "src"
@@ -439,9 +438,10 @@ def test_what_to_do_may_come_with_go(loaded: Server, ycsb: Path) -> None:
 
 
 def test_a_loader_starts_its_server_which_opens_when_the_records_are_there(redis_server: Path, ycsb: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
     with short_folder() as folder:
-        place = ["--socket", folder / "s", "--start", redis_server, "--listen", f"127.0.0.1:{PORT}"]
-        where = ["--server", f"127.0.0.1:{PORT}", "--records", 20_000]
+        place = ["--socket", folder / "s", "--start", redis_server, "--listen", listen]
+        where = ["--server", listen, "--records", 20_000]
         # the client comes first, and waits
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(say, ycsb, ["run", *where, "--later", "--wait", 60], "go --workload c --operations 50")
@@ -450,7 +450,7 @@ def test_a_loader_starts_its_server_which_opens_when_the_records_are_there(redis
                 assert counted(measured(asked.result())[0]) == {"read": 50}
                 assert loader("verify") == {"pages": "20000", "bad": "0"}
         assert say(ycsb, ["run", *where, "--workload", "c", "--operations", 1, "--wait", 0.1]).cause.startswith(
-            f"no server at 127.0.0.1:{PORT}"
+            f"no server at {listen}"
         )  # it ended with its loader
 
 
