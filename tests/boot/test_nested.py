@@ -161,10 +161,7 @@ def test_every_vm_keeps_its_timers(nest: Workbench, tmp_path: Path) -> None:
 
 
 def _functional(nest: Workbench, work: Path, vms: int, rounds: int) -> list[str]:
-    """The same on two processors that run side by side, in the time of the clock on the wall.
-
-    Soak, until it is sure: of forty VMs one or more still do not come up this way (docs/fleet.md, Limits).
-    """
+    """The same on two processors that run side by side, in the time of the clock on the wall."""
     spec = MachineSpec(nest.qemu, nest.kernel, nest.image, "functional", 192 + 48 * vms, cpus=2)
     with Machine(spec, work) as machine:
         machine.start()
