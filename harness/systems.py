@@ -65,6 +65,11 @@ class System(_Strict):
     hatch: str = ""
     line: str = "-"
 
+    @property
+    def offloads(self) -> bool:
+        """Whether an accelerator works for it."""
+        return bool(self.devices)
+
 
 class Catalogue(_Strict):
     """All systems, and what they are made of."""
@@ -73,6 +78,8 @@ class Catalogue(_Strict):
     capability: dict[str, Capability]
     device: dict[str, Device]
     reset: tuple[Write, ...] = ()
+    wait: tuple[Write, ...] = ()
+    """How ksmd is made to sleep ``{us}`` microseconds before it looks whether the accelerator is done."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -145,10 +152,17 @@ def settings(system: System, more: Iterable[Write] = ()) -> tuple[Write, ...]:
     return tuple(out)
 
 
+def waiting(system: System, microseconds: int) -> tuple[Write, ...]:
+    """The files that make ksmd sleep so long before it looks at the accelerator; 0: as the kernel does by itself."""
+    if not microseconds or not system.offloads:
+        return ()
+    return tuple((path, value.format(us=microseconds)) for path, value in catalogue().wait)
+
+
 def knob_files(folder: str) -> tuple[str, ...]:
-    """Names of all files directly below a folder that any system writes."""
+    """Names of all files directly below a folder that a run may write."""
     known = catalogue()
-    paths = [path for path, _ in known.reset] + [path for item in known.system for path, _ in item.sysfs]
+    paths = [path for path, _ in known.reset + known.wait] + [path for item in known.system for path, _ in item.sysfs]
     return tuple(dict.fromkeys(path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == folder))
 
 

@@ -16,7 +16,7 @@ from harness.experiment.artefacts import EMULATED, Artefacts
 from harness.experiment.dataset import FILE, Dataset, first_rows
 from harness.experiment.spec import Knobs, Spec, workloads
 from harness.experiment.store import RunRecord, State, Store, key_of
-from harness.systems import lacking, machine_devices, systems
+from harness.systems import find, lacking, machine_devices, systems, waiting
 
 if TYPE_CHECKING:
     from harness.fleet import FleetPlan
@@ -298,6 +298,7 @@ def fleet_plan(system: str, workload: str, seed: int, profile: str, knobs: Knobs
             "pages_to_scan": max(1, round(knobs.pages_to_scan * share)),
             "sleep_millisecs": round(knobs.sleep_millisecs * scale * share),
             **(_load(base, workload, knobs, scale) if workload in fleet.MIXES else {}),
+            "sysfs": (*base.sysfs, *waiting(find(system), knobs.wait_us * scale)),
             **({"ksmd_rt_priority": knobs.priority} if knobs.sched == "fifo" else {"ksmd_nice": knobs.priority}),
         }
     )

@@ -55,7 +55,9 @@ class Knobs(_Strict):
     """How ksmd scans and is scheduled, and what load is offered, in one system of a preset.
 
     ``sleep_millisecs`` is in milliseconds of the paper's machine; ``priority`` is the nice value for ``other`` and
-    the real-time priority for ``fifo``; ``offered_load`` is in operations a second and client.
+    the real-time priority for ``fifo``; ``offered_load`` is in operations a second and client; ``wait_us`` is how long
+    ksmd sleeps before it looks whether the accelerator is done, in microseconds of the paper's machine, 0: as long as
+    the kernel has learnt to expect.
     """
 
     sleep_millisecs: Annotated[int, Field(ge=0, le=60_000)]
@@ -63,6 +65,7 @@ class Knobs(_Strict):
     sched: Literal["other", "fifo"]
     priority: Annotated[int, Field(ge=-20, le=99)]
     offered_load: Annotated[int, Field(ge=0)]
+    wait_us: Annotated[int, Field(ge=0, le=500_000)] = 0
 
     @model_validator(mode="after")
     def _priority_of_the_class(self) -> Self:
@@ -156,7 +159,7 @@ class Spec(_Strict):
 
 
 def inequality(knobs: dict[str, Knobs]) -> list[str]:
-    """What is not the same in all systems: any of offered load, scheduling and scan rhythm.
+    """What is not the same in all systems: any of offered load, scheduling, scan rhythm and wait for the accelerator.
 
     How ksmd scans and runs cannot differ in a system without ksmd at work; its offered load can.
     """
@@ -168,6 +171,8 @@ def inequality(knobs: dict[str, Knobs]) -> list[str]:
         out.append("scheduling")
     if len({(item.sleep_millisecs, item.pages_to_scan) for item in with_ksmd}) > 1:
         out.append("scan rhythm")
+    if len({item.wait_us for name, item in knobs.items() if systems()[name].offloads}) > 1:
+        out.append("wait for the accelerator")
     return out
 
 

@@ -538,6 +538,24 @@ def test_ksmd_runs_in_the_class_that_the_preset_says() -> None:
     assert "ksmd_rt_priority 99\n" in next(cell.text for cell in cells if cell.system == "dsa-ksm")
 
 
+def test_ksmd_waits_for_the_accelerator_as_long_as_the_preset_says() -> None:
+    waits = {}
+    for preset in ("artifact", "paper"):
+        for cell in plan.make(spec.load("fig12"), CAPABLE, profile="unit", preset=preset).cells:
+            waits[preset, cell.system] = dict(cell.fleet.settings).get("/sys/kernel/mm/ksm/offload_wait_us")
+            fixed = "sysfs /sys/kernel/mm/ksm/offload_wait_mode fixed\n" in cell.text
+            assert fixed == (waits[preset, cell.system] is not None)
+    # virtual microseconds: two for one of the paper's
+    assert (waits["artifact", "dsa-ksm"], waits["artifact", "para-ksmc"]) == ("100", "190")
+    assert waits["artifact", "cpu-ksm"] is None
+    assert {value for (preset, _), value in waits.items() if preset == "paper"} == {None}
+
+
+def test_a_preset_that_waits_unequally_is_named_so() -> None:
+    assert "wait for the accelerator" in spec.inequality(spec.presets()["artifact"])
+    assert spec.inequality(spec.presets()["paper"]) == []
+
+
 @pytest.mark.parametrize(
     ("sched", "priority", "said"), [("fifo", 0, "1 to 99"), ("fifo", -5, "1 to 99"), ("other", 20, "-20 to 19")]
 )
