@@ -40,17 +40,33 @@ def plugin(qemu: QemuBuild) -> Path:
         BuildError: it does not compile.
 
     """
+    return compiled(qemu, SOURCE)
+
+
+def compiled(qemu: QemuBuild, source: Path, included: Iterable[Path] = ()) -> Path:
+    """Compile a plugin for a QEMU, or return the one that was compiled for it before.
+
+    Args:
+        qemu: whose plugin interface.
+        source: the plugin; its library is named after it.
+        included: files of ours beside it that it includes.
+
+    Raises:
+        BuildError: it does not compile.
+
+    """
     header = qemu.applied.tree.path / "include" / "qemu"
-    final = paths().builds / f"profiler-{sha256_json([sha256_file(SOURCE), qemu.digest])[:12]}" / "thread.so"
+    marks = [*(sha256_file(file) for file in (source, *included)), qemu.digest]
+    final = paths().builds / f"profiler-{sha256_json(marks)[:12]}" / f"{source.stem}.so"
     if is_whole(final):
         return final
     try:
         flags = shlex.split(run(["pkg-config", "--cflags", "--libs", "glib-2.0"]).stdout)
         with atomic_dir(final.parent) as work:
-            run(["gcc", "-O2", "-shared", "-fPIC", "-o", work / final.name, SOURCE, f"-I{header}", *flags])
+            run(["gcc", "-O2", "-shared", "-fPIC", "-o", work / final.name, source, f"-I{header}", *flags])
             seal(work / final.name)
     except CommandFailed as error:
-        raise BuildError(f"the profiler does not compile:\n{error.completed.stderr[-2000:]}") from error
+        raise BuildError(f"{source.name} does not compile:\n{error.completed.stderr[-2000:]}") from error
     return final
 
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -311,11 +312,20 @@ static bool wait_app(struct fleet *f, uint64_t until)
 	return true;
 }
 
+/* Whoever looks at the machine from outside knows the window by our name. */
+static void announce(bool open)
+{
+	prctl(PR_SET_NAME, open ? "window open" : "window closed");
+	if (!open)
+		prctl(PR_SET_NAME, "fleet");
+}
+
 static bool window(struct fleet *f)
 {
 	uint64_t start, end, next, next_vms, period = (uint64_t)f->plan.sample_ms * 1000000ULL;
 
 	sampler_take_vms(0);
+	announce(true);
 	start = next = f->start = now_ns();
 	next_vms = start + vm_period(f);
 	end = start + (uint64_t)f->plan.window_ms * 1000000ULL;
@@ -340,6 +350,7 @@ static bool window(struct fleet *f)
 	}
 	f->window_ns = now_ns() - start;
 	f->ksmd_at_end = task_runtime(f->ksmd);
+	announce(false);
 	if (!ksm_write("run", 0))
 		return false;
 	sampler_take_vms(f->window_ns);
@@ -510,8 +521,10 @@ static bool measure(struct fleet *f, FILE *out)
 		start = now_ns();
 		f->ksmd_at_start = task_runtime(f->ksmd);
 		sampler_take(start, f->ksmd, f->vm[0].pid);
+		announce(true);
 		if (!scan_flat_out(f, f->plan.converge_passes, start))
 			return false;
+		announce(false);
 		sampler_take(start, f->ksmd, f->vm[0].pid);
 		f->window_ns = now_ns() - start;
 		f->ksmd_at_end = task_runtime(f->ksmd);

@@ -151,7 +151,10 @@ bool vm_start(struct vm *vm, const struct plan *plan, long number, const struct 
 	vm->pid = fork();
 	if (!vm->pid) {
 		struct self self = { .plan = plan, .number = number, .ksmd = ksmd };
+		char name[16];
 
+		snprintf(name, sizeof(name), "vm%ld", number + 1);
+		prctl(PR_SET_NAME, name);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(pair[0]);
 		if (populate(&self, rows) && answer_with(pair[1], &ready))

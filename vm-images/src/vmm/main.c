@@ -301,6 +301,7 @@ int main(int argc, char **argv)
 	pthread_t files;
 
 	read_options(argc, argv);
+	prctl(PR_SET_NAME, vm.options.name);	/* in lists of tasks it is its VM, with all its threads */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	make_vm();
 	console_init(&vm, &console);
