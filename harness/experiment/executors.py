@@ -16,7 +16,7 @@ from harness.config import atomic_write
 from harness.errors import FleetError, HostError, MachineError
 from harness.experiment.dataset import FILE
 from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
-from harness.run import Crew
+from harness.run import Crew, check_called_off
 from harness.systems import catalogue, knob_files
 from harness.ui import ui
 
@@ -72,8 +72,7 @@ class Sealed:
         try:
             with contextlib.ExitStack() as stack, self._crew.joined():
                 with checkpoint.held(cell.checkpoint, lambda folder: self._load(spec, folder, work)) as saved:
-                    machine = stack.enter_context(self._minded(replace(spec, incoming=saved), work))
-                    machine.start()
+                    machine = stack.enter_context(self._started(replace(spec, incoming=saved), work))
                 outcome = machine.wait(self._deadline)
             if outcome is not Outcome.CLEAN:
                 raise MachineError(machine.verdict.explain())
@@ -91,8 +90,7 @@ class Sealed:
         ui().step(f"loading a fleet of {spec.memory_mib} MiB and saving it")
         saved = Saved(folder / "memory", folder / "state")
         try:
-            with self._minded(replace(spec, saving=saved), folder) as machine:
-                machine.start()
+            with self._started(replace(spec, saving=saved), folder) as machine:
                 machine.save(self._deadline)
         except GuestDown as error:
             with contextlib.suppress(OSError):
@@ -102,14 +100,17 @@ class Sealed:
             raise
 
     @contextlib.contextmanager
-    def _minded(self, spec: MachineSpec, folder: Path) -> Iterator[Machine]:
-        """A machine that :meth:`cancel` ends."""
+    def _started(self, spec: MachineSpec, folder: Path) -> Iterator[Machine]:
+        """A machine that runs, and that :meth:`cancel` ends."""
         from harness.machine import Machine
 
         with Machine(spec, folder) as machine:
             with self._lock:
                 self._machines.add(machine)
             try:
+                check_called_off()
+                machine.start()
+                check_called_off()  # by somebody who found no process to end yet
                 yield machine
             finally:
                 with self._lock:

@@ -16,6 +16,7 @@ from harness.errors import FleetError, Interrupted, MachineError
 from harness.experiment import plan, spec
 from harness.experiment.executors import Sealed
 from harness.images import Image
+from harness.machine import Machine
 from tests.fake_fleet import ARTEFACTS
 
 FAKE = Path(__file__).parent.parent / "fakes" / "qemu.py"
@@ -93,6 +94,13 @@ def test_a_restored_fleet_that_fails_says_why(bench: Any, tmp_path: Path, monkey
     assert len(kept()) == 1, "its checkpoint is whole"
 
 
+def _hangs(cell: Path | None) -> bool:
+    """Whether the machine of a cell, or the one that loads its fleet, has begun its program."""
+    folders = [cell] if cell else [path for path in paths().checkpoints.iterdir() if path.is_dir()]
+    consoles = [folder / "console.log" for folder in folders]
+    return any("paraksm: started" in console.read_text() for console in consoles if console.exists())
+
+
 @pytest.mark.parametrize("words", ["fake.save=hang", "fake.job=hang"])
 def test_cancelled_while_it_loads_or_runs_it_leaves_no_process_and_no_half_of_a_checkpoint(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
@@ -109,10 +117,9 @@ def test_cancelled_while_it_loads_or_runs_it_leaves_no_process_and_no_half_of_a_
 
     thread = threading.Thread(target=execute)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not executor._machines and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not _hangs(here if words == "fake.job=hang" else None) and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.3)
     (machine,) = executor._machines
     executor.cancel()
     thread.join(20)
@@ -120,3 +127,26 @@ def test_cancelled_while_it_loads_or_runs_it_leaves_no_process_and_no_half_of_a_
     assert not machine.alive()
     assert not [name for name in kept() if name.startswith(".")]
     assert len(kept()) == (words == "fake.job=hang")
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["loads", "goes on"])
+def test_cancelled_just_before_a_machine_starts_nothing_waits_for_it(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """There is no process yet that could be ended."""
+    monkeypatch.setenv("FAKE_QEMU", "fake.save=hang" if which == 1 else "fake.job=hang")
+    executor, launch, begun = Sealed(bench, deadline=600), Machine._launch, 0
+    began = time.monotonic()
+
+    def late(machine: Machine) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == which:
+            executor.cancel()
+        launch(machine)
+
+    monkeypatch.setattr(Machine, "_launch", late)
+    with pytest.raises(Interrupted):
+        executor.execute(cells()["no-ksm"], work(tmp_path, "cell"))
+    assert begun == which
+    assert time.monotonic() - began < 300
