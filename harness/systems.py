@@ -61,6 +61,8 @@ class System(_Strict):
     devices: dict[str, int] = Field(default_factory=dict)
     sysfs: tuple[Write, ...] = ()
     counters: tuple[str, ...] = ()
+    batch_file: str = ""
+    """Where the size of its batches is written; empty: it has none."""
     face: str = "0.6"
     hatch: str = ""
     line: str = "-"

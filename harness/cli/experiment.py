@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="fig12|fig13|fig14|FILE.toml", help="Which experiment.")],
+    name: Annotated[str, typer.Argument(metavar="table2|fig3|fig9|fig12|...|FILE.toml", help="Which experiment.")],
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the cells, their state and cost; build and run nothing.")
     ] = False,

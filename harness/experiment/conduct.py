@@ -17,7 +17,7 @@ from harness.experiment.cells import Executor, Failure
 from harness.experiment.executors import Remote, Sealed
 from harness.experiment.plan import Plan, Row
 from harness.experiment.spec import Spec
-from harness.experiment.store import Store, canonical
+from harness.experiment.store import RunRecord, Store, canonical
 from harness.ksm import PAGE
 from harness.ui import ui
 
@@ -181,7 +181,11 @@ def _report(made: Plan, where: Path) -> Report:
         "seeds": made.seeds,
         "scale": scale(made),
         "absent": dict(made.absent),
-        "cells": [{"system": c.system, "workload": name, "seed": c.seed, "key": c.key} for name, c in made.bars()],
+        "cells": [
+            {"system": c.system, "workload": name, "seed": c.seed, "key": c.key}
+            | ({} if c.batch is None else {"batch": c.batch})
+            for name, c in made.bars()
+        ],
     }
     atomic_write(where / _LIST, canonical(listed))
     return redraw(where)
@@ -200,17 +204,18 @@ def redraw(where: Path) -> Report:
 
 
 def _selection(where: Path) -> Selection:
-    from harness.report.analysis import Selection
+    from harness.report.analysis import CellName, Selection
 
     path = where / _LIST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        records = {
-            (item["system"], item["workload"], int(item["seed"])): store().get(item["key"]) for item in data["cells"]
-        }
+        records: dict[int | None, dict[CellName, RunRecord | None]] = {None: {}}
+        for item in data["cells"]:
+            name = (item["system"], item["workload"], int(item["seed"]))
+            records.setdefault(item.get("batch"), {})[name] = store().get(item["key"])
         return Selection(
-            Spec.model_validate(data["spec"]), data["profile"], data["preset"], data["seeds"], records, data["absent"],
-            data["scale"],
+            Spec.model_validate(data["spec"]), data["profile"], data["preset"], data["seeds"], records.pop(None),
+            data["absent"], data["scale"], {size: part for size, part in records.items() if size is not None},
         )  # fmt: skip
     except FileNotFoundError as error:
         raise UsageError(f"{where}: no report there", hint="harness experiment fig12") from error

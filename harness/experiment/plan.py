@@ -14,7 +14,7 @@ from harness import checkpoint
 from harness.errors import UsageError
 from harness.experiment.artefacts import EMULATED, Artefacts
 from harness.experiment.dataset import FILE, Dataset, first_rows
-from harness.experiment.spec import Knobs, Spec, workloads
+from harness.experiment.spec import Axes, Knobs, Spec, workloads
 from harness.experiment.store import RunRecord, State, Store, key_of
 from harness.systems import find, lacking, machine_devices, systems, waiting
 
@@ -59,6 +59,8 @@ class Cell:
     """None while something is not built."""
     dataset: Dataset | None = None
     """Real training data, if not generated."""
+    batch: int | None = None
+    """Pages in a batch, where the spec has that axis; the plan holds it, so it is no input of its own."""
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -130,7 +132,8 @@ class Cell:
     @property
     def label(self) -> str:
         """For people."""
-        return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}"
+        batch = "" if self.batch is None else f", batches of {self.batch}"
+        return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}{batch}"
 
     def _name(self, kind: Literal["family", "label"]) -> str:
         return str(getattr(workloads()[self.workload], kind))
@@ -188,7 +191,7 @@ def make(
     promised: Collection[str] = (),
     dataset: Path | None = None,
 ) -> Plan:
-    """Expand a spec into cells, in the order seed, workload, system; workloads that share a run have one cell.
+    """Expand a spec into cells: seed, workload, system, batch size; workloads that share a run have one cell.
 
     Args:
         spec: the experiment.
@@ -212,15 +215,17 @@ def make(
     capabilities = promised if artefacts is None else artefacts.capabilities
     absent = {name: lacking(systems()[name], capabilities) for name in spec.axes.system}
     backend = fleet.profile(profile).backend
+    spec = spec.model_copy(update={"axes": _chosen(spec.axes, backend)})
     absent |= {name: workloads()[name].lacking(backend) for name in spec.axes.workload}
     absent = {name: reason for name, reason in absent.items() if reason}
     runs = dict.fromkeys(workloads()[name].fleet for name in spec.axes.workload if name not in absent)
     cells = tuple(
-        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data)
+        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data, batch)
         for seed in range(1, seeds + 1)
         for workload in runs
         for system in spec.axes.system
         if system not in absent
+        for batch in spec.axes.batch or (None,)
     )
     return Plan(spec, profile, preset, seeds, cells, absent)
 
@@ -234,16 +239,28 @@ def _cell(
     artefacts: Artefacts | None,
     virtual: bool,
     dataset: Dataset | None,
+    batch: int | None = None,
 ) -> Cell:
     plan = fleet_plan(system, workload, seed, profile, knobs, virtual=virtual)
     if dataset is not None:
         plan = plan.model_copy(update={"dataset": FILE})
+    if batch is not None:
+        plan = plan.model_copy(update={"sysfs": (*plan.sysfs, (systems()[system].batch_file, str(batch)))})
     memory = MACHINE_BASE_MIB + plan.memory_mib + (2 * dataset.mib if dataset else 0)
     machine: dict[str, Any] = {"memory_mib": -(-memory // 32) * 32, "seed": seed}
     if virtual:
         machine["devices"] = list(machine_devices())
         machine["argv"] = machine_argv(machine["memory_mib"], seed, tuple(machine["devices"]))
-    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset)
+    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset, batch)
+
+
+def _chosen(axes: Axes, backend: str) -> Axes:
+    """The axes with the one workload that a choice falls on: the first that such VMs can run, or else the paper's."""
+    if axes.workload_choice == "all":
+        return axes
+    paper = axes.workload[0]
+    chosen = next((name for name in axes.workload if not workloads()[name].lacking(backend)), paper)
+    return axes.model_copy(update={"workload": (chosen,), "stands_for": paper if chosen != paper else None})
 
 
 def machine_argv(

@@ -83,11 +83,19 @@ class Catalogue(_Strict):
 
 
 class Axes(_Strict):
-    """The cells are the product of these; ``seeds`` counts the seeds 1..n."""
+    """The cells are the product of these; ``seeds`` counts the seeds 1..n.
+
+    ``batch`` lists batch sizes of a system that has batches. With ``workload_choice = "first"`` only the first
+    workload that the profile's VMs can run is taken; the first of the list is the paper's.
+    """
 
     system: Annotated[tuple[str, ...], Field(min_length=1)]
     workload: Annotated[tuple[str, ...], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    batch: tuple[Annotated[int, Field(ge=2, le=1024)], ...] = ()
+    workload_choice: Literal["all", "first"] = "all"
+    stands_for: str | None = None
+    """The paper's workload, where a choice fell on another one; set by the plan."""
 
 
 class Verdict(_Strict):
@@ -106,11 +114,26 @@ class Spec(_Strict):
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    kind: Literal["degradation", "saving", "efficiency"]
+    kind: Literal[
+        "degradation",
+        "saving",
+        "efficiency",
+        "utilisation",
+        "timeline",
+        "batch-saving",
+        "batch-efficiency",
+        "batch-use",
+    ]
     title: str
     paper: str
     baseline: str | None = None
-    metrics: tuple[Literal["application_ns", "ksmd_utilisation", "saved_bytes", "saved_per_ksmd_time"], ...]
+    metrics: tuple[
+        Literal[
+            "application_ns", "ksmd_utilisation", "saved_bytes", "saved_per_ksmd_time", "descriptor_utilisation",
+            "core_shares",
+        ],
+        ...,
+    ]  # fmt: skip
     profile: str
     preset: str
     unequal: tuple[str, ...] = ()
@@ -126,14 +149,30 @@ class Spec(_Strict):
                     raise ValueError(f"axes.{axis}: {name!r} is unknown; known: {', '.join(known)}")
             if len(set(names)) != len(names):
                 raise ValueError(f"axes.{axis}: a name stands twice")
-        if self.kind != "saving" and self.baseline not in self.axes.system:
+        if self.kind in ("degradation", "efficiency") and self.baseline not in self.axes.system:
             raise ValueError(f"baseline: {self.kind} needs one of its systems to compare with")
         if self.kind == "efficiency" and not all(systems()[name].ksmd for name in self.axes.system):
             raise ValueError("axes.system: there is no efficiency without ksmd")
+        self._batches()
+        one = len(self.axes.workload) == 1 or self.axes.workload_choice == "first"
+        if self.kind == "timeline" and (len(self.axes.system) != 1 or not one):
+            raise ValueError("axes: a timeline is of one system and one workload")
         for name in (self.preset, *self.unequal):
             if name not in presets():
                 raise ValueError(f"preset {name!r} is unknown; known: {', '.join(presets())}")
         return self
+
+    def _batches(self) -> None:
+        """Batch sizes, and a single system that has any, belong to the kinds that draw over them, and to no other."""
+        sizes = self.axes.batch
+        if not self.kind.startswith("batch-"):
+            if sizes:
+                raise ValueError(f"axes.batch: {self.kind} draws nothing over batch sizes")
+            return
+        if not sizes or list(sizes) != sorted(set(sizes)):
+            raise ValueError("axes.batch: batch sizes are needed, each once, in ascending order")
+        if len(self.axes.system) != 1 or not systems()[self.axes.system[0]].batch_file:
+            raise ValueError("axes.system: one system with batches is needed")
 
     def knobs(self, preset: str) -> dict[str, Knobs]:
         """The knobs of every system of this spec under a preset.

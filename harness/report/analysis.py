@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
 from harness.experiment.spec import Spec, Workload, inequality, workloads
@@ -40,6 +40,20 @@ class Selection:
     """Systems and workloads that did not exist where this was planned, by id, each with the reason."""
     scale: str = ""
     """One line for people: how the profile compares with the paper's fleet."""
+    batches: Mapping[int, Mapping[CellName, RunRecord | None]] = field(default_factory=dict)
+    """The records of each batch size, where the spec has that axis; ``records`` is then empty."""
+
+    def with_batch(self, size: int) -> Selection:
+        """The same with the records of one batch size."""
+        return replace(self, records=self.batches.get(size, {}), batches={})
+
+    def runs(self) -> Iterator[tuple[CellName, int | None, RunRecord | None]]:
+        """Every cell, with its batch size if it has one."""
+        for name, record in self.records.items():
+            yield name, None, record
+        for size, records in self.batches.items():
+            for name, record in records.items():
+                yield name, size, record
 
     def reason(self, system: str, workload: str) -> str:
         """Why there is nothing to run; empty if there is."""
@@ -51,7 +65,7 @@ class Selection:
 
     def any_record(self) -> RunRecord | None:
         """One that has a result, or None."""
-        return next((record for record in self.records.values() if record and record.outcome == "ok"), None)
+        return next((record for _, _, record in self.runs() if record and record.outcome == "ok"), None)
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,7 @@ def _geomean(parts: list[Estimate | None]) -> Estimate | None:
     return statistics.geomean_of(known) if len(known) == len(parts) else None
 
 
-def _standing(selection: Selection, system: System, workload: Workload) -> tuple[list[RunRecord], Status, str]:
+def standing(selection: Selection, system: System, workload: Workload) -> tuple[list[RunRecord], Status, str]:
     """The records of all seeds if each has a result; if not, the status to show in their place, and why."""
     if absent := selection.reason(system.id, workload.id):
         return [], "not built yet", absent
@@ -202,14 +216,14 @@ def _against(selection: Selection, ratio: Estimate | None) -> tuple[Status, str]
 
 
 def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
-    records, status, reason = _standing(selection, system, workload)
+    records, status, reason = standing(selection, system, workload)
     if status != "result":
         return Bar(system, workload, status, reason)
     ours = [record.metrics for record in records]
     if not all(_occurred(workload, record) for record in records):
         return Bar(system, workload, "failed", f"no {workload.operation} occurred")
     times = _times(workload, records)
-    base, _, _ = _standing(selection, systems()[str(selection.spec.baseline)], workload)
+    base, _, _ = standing(selection, systems()[str(selection.spec.baseline)], workload)
     ratio = intended = None
     if base and all(_occurred(workload, record) for record in base):
         other = [seed for seed, (a, b) in enumerate(zip(records, base, strict=True), 1) if _model(a) != _model(b)]
@@ -274,14 +288,15 @@ def _model(record: RunRecord) -> object:
 def saving(selection: Selection) -> Saving:
     """Compute Figure 13: 4 KiB times what pages_sharing grew by since the start of the window."""
     workload = workloads()[selection.spec.axes.workload[0]]
-    curves = tuple(_curve(selection, systems()[system], workload) for system in selection.spec.axes.system)
+    curves = tuple(curve(selection, systems()[system], workload) for system in selection.spec.axes.system)
     return Saving(selection, workload, curves, stamps(selection))
 
 
-def _curve(selection: Selection, system: System, workload: Workload) -> Curve:
+def curve(selection: Selection, system: System, workload: Workload) -> Curve:
+    """Saving over time of one system: the median over seeds, and their range."""
     import numpy
 
-    records, status, reason = _standing(selection, system, workload)
+    records, status, reason = standing(selection, system, workload)
     if status != "result":
         return Curve(system, status, reason)
     series = [saving_over_time(record) for record in records]
@@ -305,14 +320,14 @@ def _curve(selection: Selection, system: System, workload: Workload) -> Curve:
 
 
 def _mark(selection: Selection, system: System, workload: Workload) -> Mark:
-    records, status, reason = _standing(selection, system, workload)
+    records, status, reason = standing(selection, system, workload)
     if status != "result":
         return Mark(system, workload, status, reason)
-    ours = _yields(records)
+    ours = yields(records)
     if any(value <= 0 for value in ours):
         return Mark(system, workload, "failed", "nothing was saved, or ksmd did not work, in the window")
-    base, _, _ = _standing(selection, systems()[str(selection.spec.baseline)], workload)
-    theirs = _yields(base)
+    base, _, _ = standing(selection, systems()[str(selection.spec.baseline)], workload)
+    theirs = yields(base)
     ratio = statistics.paired_ratio(ours, theirs) if theirs and all(value > 0 for value in theirs) else None
     return Mark(
         system,
@@ -325,7 +340,7 @@ def _mark(selection: Selection, system: System, workload: Workload) -> Mark:
     )
 
 
-def _yields(records: list[RunRecord]) -> list[float]:
+def yields(records: list[RunRecord]) -> list[float]:
     """Bytes saved for each microsecond of ksmd, by seed; 0 where it did not work."""
     return [
         1000 * item["planned_saved_bytes"] / item["planned_ksmd_ns"] if item["planned_ksmd_ns"] else 0.0
@@ -365,6 +380,9 @@ def stamps(selection: Selection) -> tuple[str, ...]:
     differing = inequality(
         {name: knobs for name, knobs in selection.spec.knobs(selection.preset).items() if name not in selection.absent}
     )
+    if selection.spec.axes.stands_for:
+        ours, paper_s = selection.spec.axes.workload[0], selection.spec.axes.stands_for
+        lines.append(f"beside {workloads()[ours].label}, not the paper's {workloads()[paper_s].label}")
     if differing:
         lines.append(f"UNEQUAL between systems: {', '.join(differing)}")
     return tuple(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write
-from harness.report import analysis, figures, page, tables
+from harness.report import analysis, batches, figures, page, shares, tables
 from harness.report.analysis import Selection
 from harness.report.tables import Table
 
@@ -26,21 +26,33 @@ def build(selection: Selection, out: Path) -> Report:
     """Write table, figure and page of an experiment to ``out``; the same records give the same bytes."""
     out.mkdir(parents=True, exist_ok=True)
     base = out / selection.spec.id
-    if selection.spec.kind == "degradation":
-        bars = analysis.degradation(selection)
-        table, values = tables.of_degradation(bars), tables.values(bars)
-        png, svg = figures.draw_degradation(bars, base)
-        html = page.write(bars, table, svg, base.with_suffix(".html"))
-    elif selection.spec.kind == "efficiency":
-        marks = analysis.efficiency(selection)
-        table, values = tables.of_efficiency(marks), tables.values(marks)
-        png, svg = figures.draw_efficiency(marks, base)
-        html = page.write(marks, table, svg, base.with_suffix(".html"))
-    else:
-        curves = analysis.saving(selection)
-        table, values = tables.of_saving(curves), tables.values(curves)
-        png, svg = figures.draw_saving(curves, base)
-        html = page.write(curves, table, svg, base.with_suffix(".html"))
+    table, values, (png, svg), result = _drawn(selection, base)
+    html = page.write(result, table, svg, base.with_suffix(".html"))
     text = base.with_suffix(".md")
     atomic_write(text, tables.markdown(table))
     return Report(table, values, (text, png, svg, html))
+
+
+def _drawn(selection: Selection, base: Path) -> tuple[Table, dict[str, Any], list[Path], page.Result]:
+    """What is computed, as a table, as values and drawn, by the spec's kind."""
+    kind = selection.spec.kind
+    if kind == "degradation":
+        bars = analysis.degradation(selection)
+        return tables.of_degradation(bars), tables.values(bars), figures.draw_degradation(bars, base), bars
+    if kind == "efficiency":
+        marks = analysis.efficiency(selection)
+        return tables.of_efficiency(marks), tables.values(marks), figures.draw_efficiency(marks, base), marks
+    if kind == "saving":
+        curves = analysis.saving(selection)
+        return tables.of_saving(curves), tables.values(curves), figures.draw_saving(curves, base), curves
+    if kind == "utilisation":
+        entries = shares.utilisation(selection)
+        values = tables.heading(selection, entries.stamps) | shares.values_2(entries)
+        return shares.table_2(entries), values, figures.draw_utilisation(entries, base), entries
+    if kind == "timeline":
+        line = shares.timeline(selection)
+        values = tables.heading(selection, line.stamps) | shares.values_3(line)
+        return shares.table_3(line), values, figures.draw_timeline(line, base), line
+    sizes = batches.batches(selection)
+    values = tables.heading(selection, sizes.stamps) | batches.values(sizes)
+    return batches.table(sizes), values, figures.draw_batches(sizes, base), sizes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Figures 12 to 14 as PNG and SVG, readable in grey, the same bytes for the same results."""
+"""The figures as PNG and SVG, readable in grey, the same bytes for the same results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 
 from harness.config import atomic_write
 from harness.experiment.spec import workloads
-from harness.report import paper
+from harness.report import batches, paper, shares
 from harness.report.analysis import Bar, Compared, Comparison, Degradation, Efficiency, Saving
+from harness.report.batches import Batches
 from harness.report.paper import PaperValue
+from harness.report.shares import Timeline, Utilisation
 from harness.report.statistics import Estimate
 from harness.systems import find
 
@@ -265,4 +267,184 @@ def draw_saving(result: Saving, base: Path) -> list[Path]:
             axes.plot([], [], linestyle="none", label=text)
         axes.legend(loc="lower right", fontsize=8, frameon=True, edgecolor="0.8")
         _stamp(figure, result.stamps, 122)
+        return _save(figure, base)
+
+
+def draw_utilisation(result: Utilisation, base: Path) -> list[Path]:
+    """Draw Table 2 as columns to ``base`` with the suffixes .png and .svg; returns the paths."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    spec = result.selection.spec
+    groups = (*shares.COLUMNS, shares.MEAN)
+    width = 0.84 / len(spec.axes.system)
+    highest = 60.0
+    with _canvas(9.0, 4.2) as (figure, axes):
+        for column, group in enumerate(groups):
+            for x, name in _places(column, list(spec.axes.system), width):
+                entry, there = result.at(name, group), paper.find("ksmd_utilisation", name, group)
+                top = 0.0
+                if entry.share is None:
+                    # the word stands clear of the paper's mark
+                    y = there.value + 5 if there is not None and there.value < 30 else 0.8
+                    words = _because(entry.status, group)
+                    axes.text(x, y, words, rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)
+                else:
+                    top = 100 * entry.share.value
+                    axes.bar(x, top, width * 0.92, color=entry.system.face, hatch=entry.system.hatch, edgecolor="0")
+                    if entry.share.low is not None and entry.share.high is not None:
+                        reach = [[top - 100 * entry.share.low], [100 * entry.share.high - top]]
+                        axes.errorbar(x, top, reach, color="0", capsize=2, linewidth=1)
+                        top = 100 * entry.share.high
+                    axes.text(x, top + 0.7, f"{100 * entry.share.value:.1f}", ha="center", va="bottom", fontsize=7.5)
+                if there is not None:
+                    axes.plot(x, there.value, marker="D", markersize=5, markerfacecolor="1", markeredgecolor="0",
+                              linestyle="none", zorder=5)  # fmt: skip
+                    axes.text(x, there.value + 1.3, f"{there.value:g}", ha="center", va="bottom", fontsize=7)
+                highest = max(highest, top, there.value if there else 0)
+        axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.set_ylim(0, highest * 1.3)
+        axes.set_ylabel("ksmd's share of its processor  [%]")
+        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
+        marks: list[Any] = [
+            Patch(facecolor=find(name).face, hatch=find(name).hatch, edgecolor="0", label=find(name).label)
+            for name in spec.axes.system
+        ]
+        marks.append(
+            Line2D([], [], marker="D", markerfacecolor="1", markeredgecolor="0", linestyle="none", label="paper")
+        )
+        axes.legend(handles=marks, loc="upper left", ncols=len(marks), fontsize=7.5)
+        _stamp(figure, result.stamps, 155)
+        return _save(figure, base)
+
+
+def _because(status: str, group: str) -> str:
+    return "needs every workload" if group == shares.MEAN and status != "failed" else status
+
+
+def draw_batches(result: Batches, base: Path) -> list[Path]:
+    """Draw Figure 9, 15 or 16 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    spec = result.selection.spec
+    with _canvas(7.2, 4.4) as (figure, axes):
+        if spec.kind == "batch-saving":
+            _batch_curves(axes, result)
+        else:
+            _batch_bars(axes, result)
+        axes.set_title(f"{spec.title}\n{spec.paper}, beside {result.workload.label}", loc="left", fontsize=10)
+        _stamp(figure, result.stamps, 122)
+        return _save(figure, base)
+
+
+_STROKES = ("-", "--", "-.", ":", "5 1 1 1 1 1", "8 2", "2 1")
+_MARKS = ("o", "s", "^", "v", "D", "x", "+", "*")
+
+
+def _batch_curves(axes: Any, result: Batches) -> None:
+    record = result.selection.any_record()
+    virtual = record is not None and record.cell["mode"] == "measured"
+    for place, size in enumerate(result.sizes):
+        if size.curve is None or size.curve.status != "result":
+            axes.plot([], [], linestyle="none", label=f"{size.batch}: {size.status}")
+            continue
+        curve, grey = size.curve, f"{0.6 - 0.6 * place / max(1, len(result.sizes) - 1):.2f}"
+        there = batches.paper_value(result, size.batch)
+        step = f"  ({size.step.value:.2f}x the one before" if size.step else ""
+        step += (f"; paper {there})" if there else ")") if step else ""
+        axes.plot(
+            curve.times, curve.middle, color=grey, linestyle=_dashes(_STROKES[place % len(_STROKES)]),
+            marker=_MARKS[place % len(_MARKS)], markevery=max(1, len(curve.times) // 8), markersize=4,
+            label=f"{size.batch}{step}",
+        )  # fmt: skip
+        if result.selection.seeds > 1:
+            axes.fill_between(curve.times, curve.low, curve.high, color="0.88")
+    axes.set_xlabel("virtual time in the window [s]" if virtual else "time in the window [s]")
+    axes.set_ylabel("memory saved [MiB]")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(title="batch size", loc="best", fontsize=7.5, title_fontsize=8, frameon=True, edgecolor="0.8")
+
+
+def _batch_bars(axes: Any, result: Batches) -> None:
+    from matplotlib.lines import Line2D
+
+    full = result.selection.spec.kind == "batch-use"
+    scale, unit = (100, "%") if full else (1, "x")
+    tops = [0.0]
+    for x, size in enumerate(result.sizes):
+        value = size.use if full else size.efficiency
+        if value is None:
+            words = size.status if size.status != "result" else "no batch" if full else "nothing to compare"
+            axes.text(x, 0.03 * scale, words, rotation=90, ha="center", va="bottom", fontsize=7.5, color=_QUIET)
+        else:
+            height = scale * value.value
+            axes.bar(x, height, 0.7, color=result.system.face, hatch=result.system.hatch, edgecolor="0")
+            if value.low is not None and value.high is not None:
+                reach = [[height - scale * value.low], [scale * value.high - height]]
+                axes.errorbar(x, height, reach, color="0", capsize=2, linewidth=1)
+                height = scale * value.high
+            axes.text(x, height + 0.01 * scale, f"{scale * value.value:.{1 if full else 2}f}", ha="center",
+                      va="bottom", fontsize=8)  # fmt: skip
+            tops.append(height)
+        there = paper.find(batches.LESS[result.selection.spec.kind], result.system.id, str(size.batch))
+        if there is not None:
+            # a number is a diamond; a bound points to where the value may lie
+            mark = "v" if there.unit.startswith("% at most") else "^" if there.unit.startswith("% at least") else "D"
+            axes.plot(
+                x + 0.25, there.value, marker=mark, markersize=6, markerfacecolor="1", markeredgecolor="0", zorder=5
+            )
+            axes.text(
+                x + 0.37, there.value, f"{there.value:g}{unit}", fontsize=7.5, va="center", zorder=5,
+                bbox={"facecolor": "1", "edgecolor": "none", "pad": 0.8},
+            )  # fmt: skip
+            tops.append(there.value)
+    axes.set_xticks(range(len(result.sizes)), [str(size.batch) for size in result.sizes])
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, len(result.sizes) - 0.3)
+    axes.set_xlabel("batch size  [candidate pages]")
+    least = result.selection.spec.axes.batch[0]
+    axes.set_ylabel("descriptors, of the room in batches  [%]" if full
+                    else f"saving for ksmd's time, over batches of {least}  [x]")  # fmt: skip
+    axes.set_ylim(0, max(tops) * 1.25 or scale)
+    drawn = {"D": "paper's text", **({"^": "paper: at least", "v": "paper: at most"} if full else {})}
+    if full:
+        del drawn["D"]
+    axes.legend(handles=[Line2D([], [], marker=mark, markerfacecolor="1", markeredgecolor="0", linestyle="none",
+                                label=label) for mark, label in drawn.items()], loc="upper right", fontsize=7.5,
+                ncols=2)  # fmt: skip
+
+
+def draw_timeline(result: Timeline, base: Path) -> list[Path]:
+    """Draw the left of Figure 3 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    spec = result.selection.spec
+    record = result.selection.any_record()
+    virtual = record is not None and record.cell["mode"] == "measured"
+    with _canvas(9.0, 4.2) as (figure, axes):
+        if result.status != "result":
+            axes.text(0.5, 50, f"{result.status}: {result.reason}", ha="center", color=_QUIET)
+        starts = (0.0, *result.times[:-1]) if result.times else ()
+        for values, name, look in (
+            (result.total, "both", {"color": "0.75", "linewidth": 2.2}),
+            (result.application, f"VM 1 ({result.workload.label})", {"color": "0.35", "linestyle": "--"}),
+            (result.ksmd, "ksmd", {"color": "0"}),
+        ):
+            if values:
+                edges = [*starts, result.times[-1]]
+                axes.stairs([100 * value for value in values], edges, baseline=None, label=name, **look)
+        there = paper.find("ksmd_utilisation_range", result.system.id, "ycsb-d")
+        if there is not None and there.high is not None and result.times:
+            end = result.times[-1]
+            axes.plot([end * 1.02] * 2, [there.value, there.high], color="0", linewidth=1, marker="D", markersize=4,
+                      markerfacecolor="1", label=f"paper: ksmd beside YCSB-d, {there.text}")  # fmt: skip
+            axes.set_xlim(0, end * 1.04)
+        axes.set_ylim(0, 118)
+        axes.set_yticks(range(0, 101, 20))
+        axes.set_xlabel("virtual time in the window [s]" if virtual else "time in the window [s]")
+        axes.set_ylabel(f"share of the processor in {shares.BIN_NS // 1_000_000} ms  [%]")
+        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
+        if result.times:
+            axes.legend(loc="upper left", ncols=4, fontsize=7.5)
+        _stamp(figure, result.stamps, 155)
         return _save(figure, base)

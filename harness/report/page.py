@@ -4,19 +4,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness.config import atomic_write
 from harness.experiment.spec import workloads
 from harness.experiment.store import canonical
-from harness.report.analysis import Degradation, Efficiency, Saving, Selection
+from harness.report.analysis import Selection
 from harness.report.tables import Table
 from harness.systems import systems
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write(result: Degradation | Saving | Efficiency, table: Table, svg: Path, path: Path) -> Path:
+class Result(Protocol):
+    """What was computed from a selection of runs."""
+
+    @property
+    def selection(self) -> Selection:
+        """The runs."""
+        ...
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """What stands on the face of the figure."""
+        ...
+
+
+def write(result: Result, table: Table, svg: Path, path: Path) -> Path:
     """Write the page; the drawing goes into it, nothing is loaded from elsewhere."""
     import jinja2
     import markupsafe
@@ -39,11 +53,11 @@ def write(result: Degradation | Saving | Efficiency, table: Table, svg: Path, pa
 
 def _runs(selection: Selection) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
-    for (system, workload, seed), record in selection.records.items():
+    for (system, workload, seed), batch, record in selection.runs():
         out.append(
             {
                 "workload": workloads()[workload].label,
-                "system": systems()[system].label,
+                "system": systems()[system].label + ("" if batch is None else f", batches of {batch}"),
                 "seed": seed,
                 "outcome": "missing" if record is None else record.outcome,
                 "directory": "" if record is None else f"runs/{record.short}",

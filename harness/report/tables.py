@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.experiment.spec import workloads
 from harness.report import paper
-from harness.report.analysis import Bar, Degradation, Efficiency, Mark, Saving
+from harness.report.analysis import Bar, Degradation, Efficiency, Mark, Saving, Selection
 from harness.report.statistics import Estimate
 from harness.systems import systems
 
@@ -100,9 +100,9 @@ def _mark(mark: Mark) -> tuple[str, ...]:
     return (
         mark.workload.label,
         mark.system.label,
-        _number(mark.saved_mib, "{:.2f}"),
-        _number(mark.ksmd_seconds, "{:.4f}"),
-        _number(mark.bytes_per_us, "{:.1f}"),
+        number(mark.saved_mib, "{:.2f}"),
+        number(mark.ksmd_seconds, "{:.4f}"),
+        number(mark.bytes_per_us, "{:.1f}"),
         _ratio(mark.ratio),
         there,
     )
@@ -122,13 +122,13 @@ def _row(bar: Bar) -> tuple[str, ...]:
     return (
         bar.workload.label,
         bar.system.label,
-        _number(bar.seconds, "{:.6f}" if bar.workload.operation else "{:.4f}"),
+        number(bar.seconds, "{:.6f}" if bar.workload.operation else "{:.4f}"),
         _ratio(bar.ratio),
         papers,
         f">= {bar.bound:.2f}x" if bar.bound and bar.bound > 1 else "",
-        _number(bar.utilisation, "{:.1%}"),
+        number(bar.utilisation, "{:.1%}"),
         table2,
-        _number(bar.saved_mib, "{:.2f}"),
+        number(bar.saved_mib, "{:.2f}"),
         bar.workload.metric,
         "" if bar.samples is None else str(bar.samples),
         _ratio(bar.intended),
@@ -170,10 +170,11 @@ def _paper(metric: str, system: str, scope: str) -> str:
 
 
 def _ratio(estimate: Estimate | None) -> str:
-    return _number(estimate, "{:.3f}x")
+    return number(estimate, "{:.3f}x")
 
 
-def _number(estimate: Estimate | None, form: str) -> str:
+def number(estimate: Estimate | None, form: str) -> str:
+    """An estimate with its interval, if it has one; nothing for none."""
     if estimate is None:
         return ""
     text = form.format(estimate.value)
@@ -232,15 +233,20 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
+def heading(selection: Selection, stamps: tuple[str, ...]) -> dict[str, Any]:
+    """What the values of every experiment begin with."""
+    return {
+        "experiment": selection.spec.id,
+        "profile": selection.profile,
+        "preset": selection.preset,
+        "seeds": selection.seeds,
+        "stamps": list(stamps),
+    }
+
+
 def values(result: Degradation | Saving | Efficiency) -> dict[str, Any]:
     """The numbers for ``--json``: estimates as objects, absent ones as null with their status."""
-    head = {
-        "experiment": result.selection.spec.id,
-        "profile": result.selection.profile,
-        "preset": result.selection.preset,
-        "seeds": result.selection.seeds,
-        "stamps": list(result.stamps),
-    }
+    head = heading(result.selection, result.stamps)
     if isinstance(result, Saving):
         return head | {
             "curves": [

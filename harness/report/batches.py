@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One system over its batch sizes: what it saves, for how much of ksmd's time, and how full its batches are."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+from harness.experiment.spec import Workload, workloads
+from harness.experiment.store import RunRecord
+from harness.report import analysis, paper, statistics, tables
+from harness.report.analysis import Curve, Selection, Status
+from harness.report.statistics import Estimate
+from harness.report.tables import Table
+from harness.systems import System, systems
+
+LESS = {
+    "batch-saving": "saving_step",
+    "batch-efficiency": "efficiency_over_least",
+    "batch-use": "descriptor_utilisation",
+}
+"""Metric of the paper's numbers, by kind."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """One batch size. What has no result has no numbers."""
+
+    batch: int
+    status: Status
+    reason: str = ""
+    curve: Curve | None = None
+    saved_mib: Estimate | None = None
+    """From the start to the planned end of the window."""
+    step: Estimate | None = None
+    """That, over the saving of the next smaller size."""
+    bytes_per_us: Estimate | None = None
+    """Saved for a microsecond of ksmd."""
+    efficiency: Estimate | None = None
+    """That, over the smallest size's."""
+    use: Estimate | None = None
+    """Descriptors in batches, over what had room in them, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Figures 9, 15 and 16."""
+
+    selection: Selection
+    system: System
+    workload: Workload
+    sizes: tuple[Size, ...]
+    stamps: tuple[str, ...]
+
+
+def batches(selection: Selection) -> Batches:
+    """Compute all that the runs of each batch size tell."""
+    axes = selection.spec.axes
+    system, workload = systems()[axes.system[0]], workloads()[axes.workload[0]]
+    runs = {size: analysis.standing(selection.with_batch(size), system, workload) for size in axes.batch}
+    least = runs[axes.batch[0]][0]
+    sizes = []
+    for place, size in enumerate(axes.batch):
+        records, status, reason = runs[size]
+        if status != "result":
+            sizes.append(Size(size, status, reason))
+            continue
+        before = runs[axes.batch[place - 1]][0] if place else []
+        sizes.append(
+            Size(
+                size, status, "",
+                analysis.curve(selection.with_batch(size), system, workload),
+                statistics.median([value / 2**20 for value in _saved(records)]),
+                _over(_saved(records), _saved(before)),
+                statistics.median(analysis.yields(records)),
+                _over(analysis.yields(records), analysis.yields(least)),
+                _use(records),
+            )
+        )  # fmt: skip
+    return Batches(selection, system, workload, tuple(sizes), analysis.stamps(selection))
+
+
+def _saved(records: list[RunRecord]) -> list[float]:
+    return [float(record.metrics["planned_saved_bytes"]) for record in records]
+
+
+def _over(ours: list[float], theirs: list[float]) -> Estimate | None:
+    """Ratios paired by seed; none where one side has no runs or saved nothing."""
+    if not ours or not theirs or any(value <= 0 for value in (*ours, *theirs)):
+        return None
+    return statistics.paired_ratio(ours, theirs)
+
+
+def _use(records: list[RunRecord]) -> Estimate | None:
+    """Median of the seeds' utilisation; none where no batch was sent or the kernel does not count."""
+    shares = [descriptor_utilisation(record) for record in records]
+    there = [share for share in shares if share is not None]
+    return statistics.median(there) if there and len(there) == len(shares) else None
+
+
+def descriptor_utilisation(record: RunRecord) -> float | None:
+    """Descriptors that batches of the window held, over those that they had room for: sum of WDs / (BDs x batch size).
+
+    Raises:
+        UsageError: the kernel of this run has no such counters.
+
+    """
+    with (record.path / "samples.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    try:
+        used, room = (
+            int(rows[-1][name]) - int(rows[0][name]) for name in ("offload_slots_used", "offload_slots_total")
+        )
+    except KeyError as error:
+        raise UsageError(f"{record.path}: its kernel does not count {error}", hint="run it on this series") from error
+    return used / room if room else None
+
+
+def paper_value(result: Batches, size: int) -> str:
+    """The number, or bound, that the paper gives for a size."""
+    found = paper.find(LESS[result.selection.spec.kind], result.system.id, str(size))
+    return found.text if found else ""
+
+
+def table(result: Batches) -> Table:
+    """A row a batch size."""
+    spec = result.selection.spec
+    least = spec.axes.batch[0]
+    rows = []
+    for size in result.sizes:
+        said = "" if size.status == "result" else ": ".join(filter(None, (size.status, size.reason)))
+        rows.append(
+            (
+                str(size.batch), said,
+                tables.number(size.saved_mib, "{:.2f}"), tables.number(size.step, "{:.2f}x"),
+                tables.number(size.bytes_per_us, "{:.1f}"), tables.number(size.efficiency, "{:.3f}x"),
+                tables.number(size.use, "{:.1%}"), paper_value(result, size.batch),
+            )
+        )  # fmt: skip
+    head = (
+        "batch", "", "saved [MiB]", "over the size before", "saved / ksmd [B/us]", f"over {least}",
+        "descriptors used", f"paper ({_QUANTITY[spec.kind]})",
+    )  # fmt: skip
+    return Table(f"{spec.title} ({spec.paper})", head, tuple(rows), result.stamps)
+
+
+_QUANTITY = {
+    "batch-saving": "over the size before",
+    "batch-efficiency": "over the least",
+    "batch-use": "descriptors used",
+}
+
+
+def values(result: Batches) -> dict[str, Any]:
+    """The numbers for ``--json``."""
+
+    def number(estimate: Estimate | None) -> Mapping[str, Any] | None:
+        return dataclasses.asdict(estimate) if estimate else None
+
+    return {
+        "system": result.system.id,
+        "workload": result.workload.id,
+        "sizes": [
+            {
+                "batch": size.batch,
+                "status": size.status,
+                "reason": size.reason,
+                "saved_mib": number(size.saved_mib),
+                "step": number(size.step),
+                "bytes_per_us": number(size.bytes_per_us),
+                "efficiency": number(size.efficiency),
+                "descriptor_utilisation": number(size.use),
+                "seconds": list(size.curve.times) if size.curve else [],
+                "saving_mib": list(size.curve.middle) if size.curve else [],
+            }
+            for size in result.sizes
+        ],
+    }
