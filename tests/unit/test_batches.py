@@ -95,15 +95,32 @@ def test_a_plan_has_a_cell_a_size_and_only_the_size_differs(name: str) -> None:
         assert f"sysfs {systems()['para-ksmc'].batch_file} {cell.batch}\n" in cell.text
 
 
-def test_the_same_run_serves_every_figure() -> None:
+@pytest.mark.parametrize("profile", ["unit", "small"])
+def test_the_same_run_serves_every_figure(profile: str) -> None:
     keys = {
-        name: {cell.key for cell in plan.make(spec.load(name), CAPABLE, profile="unit").cells}
+        name: {cell.key for cell in plan.make(spec.load(name), CAPABLE, profile=profile).cells}
         for name in ("fig3", "fig9", "fig12", "fig14", "fig15", "fig16", "table2")
     }
     assert keys["fig15"] == keys["fig16"] < keys["fig9"]
     assert len(keys["fig15"] & keys["fig12"]) == 1  # 256, Para-ksmC's own size
     assert keys["table2"] == keys["fig14"] < keys["fig12"]
     assert keys["fig3"] < keys["fig12"]
+
+
+def test_a_presets_wait_for_the_accelerator_holds_at_every_batch_size() -> None:
+    made = plan.make(spec.load("fig15"), CAPABLE, profile="unit", preset="artifact")
+    assert len(made.cells) == len(SIZES)
+    for cell in made.cells:
+        assert "sysfs /sys/kernel/mm/ksm/offload_wait_mode fixed\n" in cell.text
+        assert f"sysfs {systems()['para-ksmc'].batch_file} {cell.batch}\n" in cell.text
+
+
+def test_in_real_vms_figure_3_is_beside_ycsb_d_and_in_others_beside_liblinear() -> None:
+    real = plan.make(spec.load("fig3"), CAPABLE, profile="small")
+    others = plan.make(spec.load("fig3"), CAPABLE, profile="unit")
+    assert [cell.workload for cell in real.cells] == ["ycsb-d"]
+    assert (real.spec.axes.stands_for, others.spec.axes.stands_for) == (None, "ycsb-d")
+    assert [cell.workload for cell in others.cells] == ["liblinear"]
 
 
 def test_the_papers_workload_where_it_runs_and_another_where_it_does_not() -> None:
@@ -166,6 +183,12 @@ def test_every_mean_of_the_papers_table_2_is_that_of_its_columns() -> None:
         assert printed is not None
         # the columns are rounded, and so is the mean
         assert means.mean(means.TABLE_2, columns) == pytest.approx(printed.value, abs=0.1)
+
+
+def test_in_real_vms_table_2_has_all_its_columns() -> None:
+    made = plan.make(spec.load("table2"), CAPABLE, profile="small")
+    assert {cell.workload for cell in made.cells} == {"liblinear", "graph500", *means.MIXES}
+    assert not set(made.absent) & set(made.spec.axes.workload)
 
 
 def test_table_2_has_no_mean_without_every_workload(tmp_path: Path) -> None:
