@@ -8,14 +8,14 @@ really reads, writes and executes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from harness import profiler
-from harness.config import PROJECT, sha256_file
-from harness.errors import BuildError, MachineError
+from harness.config import PROJECT
+from harness.errors import MachineError
 
 if TYPE_CHECKING:
     from harness.qbuild import QemuBuild
@@ -60,7 +60,7 @@ class Caches:
             "private_sets": self.private_sets,
             "private_ways": self.private_ways,
             "masks": dict(self.masks),
-            "source": [sha256_file(SOURCE), sha256_file(MODEL)],
+            "source": profiler.digests(SOURCE, MODEL),
         }
 
 
@@ -154,48 +154,33 @@ def argument(library: Path, system_map: Path, memory_mib: int, caches: Caches, o
     """The ``-plugin`` argument; ``out`` is written when the window closes.
 
     Raises:
-        BuildError: a symbol of the kernel is missing.
+        BuildError: the kernel lacks a symbol that tasks are followed by.
 
     """
-    rows = (line.split() for line in system_map.read_text().splitlines())
-    where = {row[2]: f"0x{row[0]}" for row in rows if len(row) == 3}
-    names = {"switch": "__switch_to", "name": "__set_task_comm", "first": "init_task"}
-    if absent := [name for name in names.values() if name not in where]:
-        raise BuildError(f"{system_map}: no {', '.join(absent)}", hint="the plugin follows tasks by these")
-    words = {
-        "out": str(out).replace(",", ",,"),
-        **{key: where[name] for key, name in names.items()},
-        "hole": below_devices(memory_mib),
-        "sets": caches.sets,
-        "ways": caches.ways,
-        "private-sets": caches.private_sets,
-        "private-ways": caches.private_ways,
-        **{owner: f"{caches.masks[owner]:#x}" for owner in get_args(Owner)},
-    }
-    return ",".join([str(library).replace(",", ",,"), *(f"{key}={value}" for key, value in words.items())])
+    return profiler.words(
+        library,
+        system_map,
+        out,
+        {
+            "hole": below_devices(memory_mib),
+            "sets": caches.sets,
+            "ways": caches.ways,
+            "private-sets": caches.private_sets,
+            "private-ways": caches.private_ways,
+            **{owner: f"{caches.masks[owner]:#x}" for owner in get_args(Owner)},
+        },
+    )
 
 
-def read(text: str) -> Missed:
-    """What the plugin wrote.
+def read(lines: Sequence[Sequence[str]]) -> Missed:
+    """What the plugin wrote (see :func:`harness.profiler.lines_of`).
 
     Raises:
-        MachineError: it is not whole, or the window was not opened and closed exactly once.
+        MachineError: something is not there.
 
     """
-    lines = [line.split() for line in text.splitlines()]
-    if not lines or lines[0] != ["llc", "1"] or lines[-1] != ["end"]:
-        raise MachineError("the counts of the modelled caches are not whole")
-    facts = {words[0]: int(words[1]) for words in lines[1:-1] if len(words) == 2}
-    windows, switches = facts.get("windows", 0), facts.get("switches", 0)
-    if windows != 1 or not switches:
-        raise MachineError(
-            f"the plugin saw {windows} windows and {switches} switches of tasks, instead of one window",
-            hint="a kernel at a random address cannot be followed: nokaslr",
-        )
-    if facts.get("lost"):
-        raise MachineError(f"{facts['lost']} accesses have no address: the counts are not whole")
-    counts = {(words[0], words[1]): Counts(*map(int, words[2:])) for words in lines[1:-1] if len(words) == 6}
-    instructions = {words[1]: int(words[2]) for words in lines[1:-1] if words[0] == "instructions"}
+    counts = {(words[0], words[1]): Counts(*map(int, words[2:])) for words in lines if len(words) == 6}
+    instructions = {words[1]: int(words[2]) for words in lines if words[0] == "instructions"}
     wanted = {(owner, kind) for owner in get_args(Owner) for kind in get_args(Kind)}
     if set(counts) != wanted or set(instructions) != set(get_args(Owner)):
         raise MachineError("the counts of the modelled caches are not whole")

@@ -166,9 +166,9 @@ def profile(bench: Workbench, setting: Setting, mix: str) -> tuple[Spent, list[p
     """
     with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
         out, symbols = Path(folder) / "blocks", Symbols.read(bench.kernel.system_map)
-        watch = profiler.argument(profiler.plugin(bench.qemu), symbols, out)
+        watch = profiler.argument(profiler.plugin(bench.qemu), bench.kernel.system_map, out)
         spent = read(scan(bench, plan(setting, mix), iommu=setting.iommu, plugin=watch))
-        return spent, profiler.read(out.read_text().splitlines(), symbols)
+        return spent, profiler.read(profiler.lines_of(out, profiler.SOURCE.stem), symbols)
 
 
 def ends(result: FleetResult) -> Iterator[Sample]:

@@ -12,6 +12,7 @@ import pytest
 from harness import llc
 from harness.config import PROJECT
 from harness.errors import BuildError, MachineError
+from harness.profiler import parsed
 from harness.run import run
 from tests.ksm_core import SANITIZERS
 
@@ -155,7 +156,7 @@ end
 
 
 def test_rates_and_cycles_by_hand() -> None:
-    missed = llc.read(_TEXT)
+    missed = llc.read(parsed(_TEXT, "llc"))
     assert missed.miss_rate("vm1") == 25 / 100
     assert missed.miss_rate("ksmd") == 35 / 50
     assert missed.miss_rate("vm1", "ksmd") == 60 / 150
@@ -173,7 +174,7 @@ def test_rates_and_cycles_by_hand() -> None:
 def test_counts_that_are_not_whole_are_refused(old: str, new: str) -> None:
     assert old in _TEXT
     with pytest.raises(MachineError):
-        llc.read(_TEXT.replace(old, new))
+        llc.read(parsed(_TEXT.replace(old, new), "llc"))
 
 
 def test_the_cache_is_to_the_fleet_as_the_papers_is_to_its_fleet() -> None:
