@@ -28,9 +28,11 @@ FILE = "llc.txt"
 LINE = 64
 PAPER_BYTES = 105 << 20
 """The shared cache of the paper's processor."""
-PAPER_FLEET_MIB = 40 * 6144
+PAPER_VM_MIB = 6144
+PAPER_FLEET_MIB = 40 * PAPER_VM_MIB
 WAYS = 15
-PRIVATE_BYTES, PRIVATE_WAYS = 32 << 10, 8
+PAPER_PRIVATE_BYTES, PRIVATE_WAYS = 2 << 20, 16
+"""The second-level cache of a core of that processor (Xeon 8460Y+)."""
 
 Owner = Literal["ksmd", "vm1", "other"]
 Kind = Literal["fetch", "load", "store"]
@@ -46,10 +48,20 @@ class Caches:
     """Sizes, and which ways each class of tasks may fill (bit 0 is way 0)."""
 
     sets: int
+    private_sets: int
     masks: Mapping[str, int]
     ways: int = WAYS
-    private_sets: int = PRIVATE_BYTES // LINE // PRIVATE_WAYS
     private_ways: int = PRIVATE_WAYS
+
+    @property
+    def size(self) -> int:
+        """Bytes of the shared cache."""
+        return self.sets * self.ways * LINE
+
+    @property
+    def private_size(self) -> int:
+        """Bytes of a private one."""
+        return self.private_sets * self.private_ways * LINE
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -128,9 +140,20 @@ class Missed:
         return self.cycles(owner) / self.instructions[owner] if self.instructions[owner] else 0.0
 
 
-def sets_for(fleet_mib: float) -> int:
-    """Sets of a cache that is to the fleet's memory as the paper's is to its fleet's: the nearest power of two."""
-    wanted = PAPER_BYTES * fleet_mib / PAPER_FLEET_MIB / (WAYS * LINE)
+def caches_for(vms: int, vm_mib: float, masks: Mapping[str, int]) -> Caches:
+    """Caches for a fleet: to its memory what the paper's are to that of its fleet, by the nearest power of two.
+
+    The shared one goes by the memory of all VMs, the private one by that of one: a VM's part of the shared cache and
+    its processor's own cache keep their proportion to what the VM works on.
+    """
+    return Caches(
+        sets=_nearest(PAPER_BYTES * vms * vm_mib / PAPER_FLEET_MIB / (WAYS * LINE)),
+        private_sets=_nearest(PAPER_PRIVATE_BYTES * vm_mib / PAPER_VM_MIB / (PRIVATE_WAYS * LINE)),
+        masks=masks,
+    )
+
+
+def _nearest(wanted: float) -> int:
     return 1 << max(0, round(math.log2(wanted)))
 
 

@@ -6,7 +6,8 @@
  *		private-ways=N,ksmd=MASK,vm1=MASK,other=MASK
  *
  * Accesses belong to the task that runs, by its name: ksmd, vm1, or any other. Interrupts that come meanwhile count as
- * its own. What runs in a VM inside the guest belongs to the thread that runs the VM.
+ * its own. What runs in a VM inside the guest belongs to the thread that runs the VM. Private caches are those of a
+ * processor that ksmd and vm1 share and, for all others, of one beside it: on a host they have processors of their own.
  *
  * Lines are those of the guest's physical memory, hole bytes of which lie below its devices' addresses. What a VM inside
  * the guest takes for physical memory is not: its pages are where the guest put them, and a page that ksmd merged is one
@@ -61,6 +62,11 @@ static void turn(unsigned int vcpu, const char *name)
 			!strncmp(name, class_name[MODEL_VM1], NAME) ? MODEL_VM1 : MODEL_OTHER;
 }
 
+static void reach(unsigned int vcpu, enum model_kind kind, uint64_t line)
+{
+	model_access(&model, 2 * vcpu + (current[vcpu] == MODEL_OTHER), current[vcpu], kind, line);
+}
+
 static void touch(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t address, enum model_kind kind)
 {
 	struct qemu_plugin_hwaddr *where = qemu_plugin_get_hwaddr(info, address);
@@ -68,7 +74,7 @@ static void touch(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t addres
 	if (!where)
 		lost++;
 	else if (!qemu_plugin_hwaddr_is_io(where))
-		model_access(&model, vcpu, current[vcpu], kind, qemu_plugin_hwaddr_phys_addr(where) >> LINE_SHIFT);
+		reach(vcpu, kind, qemu_plugin_hwaddr_phys_addr(where) >> LINE_SHIFT);
 }
 
 static void on_memory(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
@@ -95,7 +101,7 @@ static void on_code(unsigned int vcpu, void *data)
 		return;
 	instructions[current[vcpu]] += code & 0xfff;
 	for (unsigned int left = code >> 12 & 0xfff; left; left--)
-		model_access(&model, vcpu, current[vcpu], MODEL_FETCH, line++);
+		reach(vcpu, MODEL_FETCH, line++);
 }
 
 static uint64_t physical(const char *here)
@@ -192,13 +198,13 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 	}
 	if (!out || !hole)
 		refuse("out and hole must be given");
-	model.processors = info->system_emulation ? info->system.max_vcpus : 0;
+	model.processors = info->system_emulation ? 2 * info->system.max_vcpus : 0;
 	if (model_fault(&model))
 		refuse(model_fault(&model));
 	if (!model_init(&model))
 		refuse("no memory for the model");
-	current = g_new(enum model_class, model.processors);
-	for (unsigned int i = 0; i < model.processors; i++)
+	current = g_new(enum model_class, info->system.max_vcpus);
+	for (int i = 0; i < info->system.max_vcpus; i++)
 		current[i] = MODEL_OTHER;
 	window.closed = write_out;
 	window.turn = turn;

@@ -28,7 +28,7 @@ def test_misses_are_those_that_the_program_must_have(
     run(["gcc", "-O2", "-static", "-Wall", "-Werror", "-o", tmp_path / "known", PROJECT / "tests" / "llc" / "known.c"])
     (tmp_path / "command").write_text("cp /known /tmp/known && chmod +x /tmp/known && exec /tmp/known\n")
     out = tmp_path / llc.FILE
-    caches = llc.Caches(sets=64, private_sets=64, masks=dict.fromkeys(("ksmd", "vm1", "other"), 0x7FFF))
+    caches = llc.Caches(sets=64, private_sets=64, private_ways=8, masks=dict.fromkeys(("ksmd", "vm1", "other"), 0x7FFF))
     spec = MachineSpec(
         qemu_build, kernel_build, images.extended(measured_image, {"known": tmp_path / "known"}), "measured", 128,
         fw_cfg={"command": tmp_path / "command"},

@@ -177,10 +177,13 @@ def test_counts_that_are_not_whole_are_refused(old: str, new: str) -> None:
         llc.read(parsed(_TEXT.replace(old, new), "llc"))
 
 
-def test_the_cache_is_to_the_fleet_as_the_papers_is_to_its_fleet() -> None:
-    assert llc.sets_for(40 * 6144) == 1 << 17  # 114,688 of 960 bytes
-    assert llc.sets_for(40 * 128) == 2048
-    assert llc.sets_for(8 * 48) == 128
+def test_caches_are_to_the_fleet_as_the_papers_are_to_its_fleet() -> None:
+    masks = dict.fromkeys(("ksmd", "vm1", "other"), 0x7FFF)
+    full = llc.caches_for(40, 6144, masks)
+    assert (full.sets, full.private_size) == (1 << 17, 2 << 20)  # 114,688 sets of 960 bytes, 2 MiB
+    for vms, memory, size, private in ((40, 128, 1920, 32), (8, 48, 120, 16), (40, 10, 240, 4), (4, 0.5, 0.9375, 1)):
+        found = llc.caches_for(vms, memory, masks)
+        assert (found.size / 1024, found.private_size / 1024) == (size, private)
 
 
 def test_the_argument_names_what_the_plugin_follows(tmp_path: Path) -> None:
@@ -188,11 +191,11 @@ def test_the_argument_names_what_the_plugin_follows(tmp_path: Path) -> None:
     table.write_text(
         "ffffffff81013ad0 T __switch_to\nffffffff811511a0 T __set_task_comm\nffffffff81a11600 D init_task\n"
     )
-    caches = llc.Caches(128, {"ksmd": 0x7FFE, "vm1": 1, "other": 0x7FFE})
+    caches = llc.Caches(128, 16, {"ksmd": 0x7FFE, "vm1": 1, "other": 0x7FFE})
     words = llc.argument(Path("/x/llc.so"), table, 640, caches, Path("/y/out")).split(",")
     assert words[0] == "/x/llc.so"
     assert {"switch=0xffffffff81013ad0", "name=0xffffffff811511a0", "first=0xffffffff81a11600"} < set(words)
-    assert {f"hole={640 << 20}", "sets=128", "ways=15", "private-sets=64", "vm1=0x1", "other=0x7ffe"} < set(words)
+    assert {f"hole={640 << 20}", "sets=128", "ways=15", "private-sets=16", "vm1=0x1", "other=0x7ffe"} < set(words)
     assert llc.below_devices(4096) == 2 << 30
     table.write_text("ffffffff81013ad0 T __switch_to\n")
     with pytest.raises(BuildError, match="__set_task_comm, init_task"):
