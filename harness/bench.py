@@ -22,6 +22,7 @@ from harness.run import Deadline, run, spawn, stop
 from harness.ui import ui
 
 if TYPE_CHECKING:
+    from harness.images import ImageName
     from harness.machine import MachineSpec
     from harness.passes import Spent
     from harness.workbench import Workbench
@@ -34,6 +35,23 @@ _NESTED = 2.0
 """Times slower than the machine around it that a nested VM may be."""
 _OWN_COST = 1.0
 """Per cent of ksmd's instructions that observing it may take."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what a bench measures, and how often."""
+
+    rounds: int = 5
+    kernel: str | None = None
+    """Version or series, ``None``: the first obtainable. Only benches of :data:`OF_KERNEL` look at it."""
+    source: str | None = None
+    """A tree of the user's instead."""
+
+    def workbench(self, image: ImageName = "functional", upto: str | None = None) -> Workbench:
+        """QEMU, the kernel that is measured, and an image."""
+        from harness.workbench import workbench
+
+        return workbench(self.kernel, self.source, image, upto=upto)
 
 
 @dataclass(frozen=True)
@@ -60,27 +78,28 @@ def _command(*words: str, env: dict[str, str] | None = None) -> float:
 # --- boot ---------------------------------------------------------------------------------------------
 
 
-def boot(rounds: int) -> list[Figure]:
+def boot(terms: Terms) -> list[Figure]:
     """Boot to first command, against a plain QEMU with a three-line init; rounds are interleaved."""
     from harness.machine import MachineSpec
-    from harness.workbench import workbench
 
-    bench = workbench()
+    bench = terms.workbench()
     spec = MachineSpec(bench.qemu, bench.kernel, bench.image, "functional", 1024)
     ours: list[float] = []
     plain: list[float] = []
     whole: list[float] = []
-    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder, ui().progress("bench boot", rounds) as task:
+    with tempfile.TemporaryDirectory(dir=paths().tmp) as folder, ui().progress("bench boot", terms.rounds) as task:
         image = _plain_image(Path(folder))
-        for number in range(rounds):
+        for number in range(terms.rounds):
             plain.append(_plain_boot(spec, image, Path(folder) / "plain.log"))
             ours.append(_our_boot(spec, Path(folder) / f"run{number}"))
             whole.append(_command("-q", "boot", "--command", "true"))
             task.advance()
     a, b = statistics.median(ours), statistics.median(plain)
     return [
-        Figure("boot to first command", a, "s", 4.0, f"median of {rounds}, {min(ours):.2f} to {max(ours):.2f}"),
-        Figure("plain QEMU to its init", b, "s", None, f"median of {rounds}, {min(plain):.2f} to {max(plain):.2f}"),
+        Figure("boot to first command", a, "s", 4.0, f"median of {terms.rounds}, {min(ours):.2f} to {max(ours):.2f}"),
+        Figure(
+            "plain QEMU to its init", b, "s", None, f"median of {terms.rounds}, {min(plain):.2f} to {max(plain):.2f}"
+        ),
         # neighbours in time are compared: a busy machine is busy for both
         Figure("ours / plain", statistics.median(map(truediv, ours, plain)), "x", 1.25, "median of the pairs"),
         Figure("`harness boot -c true`, start to end", statistics.median(whole), "s", None, "with all checks"),
@@ -139,14 +158,14 @@ def _our_boot(spec: MachineSpec, folder: Path) -> float:
 # --- edit, help, figure, build ------------------------------------------------------------------------
 
 
-def edit(rounds: int) -> list[Figure]:
+def edit(terms: Terms) -> list[Figure]:
     """Edit ``mm/ksm.c``, build, boot, run a command that exercises KSM. The edit is taken back."""
     from harness import kbuild, patches, sources
 
     tree = sources.obtain("linux")
     kbuild.build(patches.apply(tree))
     seconds = []
-    for number in range(rounds):
+    for number in range(terms.rounds):
         with _edited(tree.path / "mm" / "ksm.c", f"\n/* bench {os.getpid()}.{number} */\n"):
             seconds.append(
                 _command("-q", "boot", "--command", "echo 1 > /sys/kernel/mm/ksm/run && cat /sys/kernel/mm/ksm/run")
@@ -164,37 +183,34 @@ def _edited(file: Path, more: str) -> Iterator[None]:
         file.write_bytes(before)
 
 
-def help_text(rounds: int) -> list[Figure]:
+def help_text(terms: Terms) -> list[Figure]:
     """``harness --help``, what everybody types first."""
-    seconds = [_command("--help") for _ in range(max(rounds, 3))]
+    seconds = [_command("--help") for _ in range(max(terms.rounds, 3))]
     return [Figure("harness --help", min(seconds), "s", 0.3, f"best of {len(seconds)}")]
 
 
-def fig12(rounds: int) -> list[Figure]:
+def fig12(terms: Terms) -> list[Figure]:
     """The reduced Figure 12 with everything built and no cell run yet."""
-    from harness.workbench import workbench
-
-    workbench(image="measured")
+    terms.workbench(image="measured")
     seconds = []
-    for _ in range(rounds):
+    for _ in range(terms.rounds):
         with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
             seconds.append(_command("-q", "experiment", "fig12", env={"PARAKSM_RESULTS": folder}))
     return [Figure("warm fig12, reduced profile", statistics.median(seconds), "s", 180.0)]
 
 
-def counters(_rounds: int) -> list[Figure]:
+def counters(terms: Terms) -> list[Figure]:
     """What the series' counters cost ksmd, and what the whole series does while KSM is in its ordinary mode.
 
     Three kernels of the same tree and configuration, the same fleet, the same passes, in virtual time: ksmd's
     processor time is its number of instructions, and repeats exactly.
     """
     from harness import patchseries
-    from harness.workbench import workbench
 
     series = patchseries.load("linux")
     before = series.before(_COUNTERS).upto
-    plain = _ksmd_instructions(workbench(image="measured", upto=before))
-    part, all_of_it = workbench(image="measured", upto=_COUNTERS), workbench(image="measured")
+    plain = _ksmd_instructions(terms.workbench(image="measured", upto=before))
+    part, all_of_it = terms.workbench(image="measured", upto=_COUNTERS), terms.workbench(image="measured")
     counting = _ksmd_instructions(part)
     built = all_of_it.kernel.applied
     same = part.kernel.applied.tree_id == (built.dirty_digest or built.tree_id)
@@ -231,12 +247,11 @@ _IOMMU = 1.5
 """What a translating IOMMU may make of Para-ksmC's cost."""
 
 
-def systems(_rounds: int) -> list[Figure]:
+def systems(terms: Terms) -> list[Figure]:
     """What ksmd spends in each system, pass by pass, on the same memory, in instructions. Repeats exactly."""
     from harness import passes
-    from harness.workbench import workbench
 
-    table = passes.measure(workbench(image="measured"))
+    table = passes.measure(terms.workbench(image="measured"))
     figures = []
     for (mix, name), spent in table.items():
         millions = ", ".join(f"{number / 1e6:.1f}" for number in spent.passes)
@@ -267,7 +282,7 @@ def against(table: Mapping[tuple[str, str], Spent]) -> list[Figure]:
     return figures
 
 
-def build(_rounds: int) -> list[Figure]:
+def build(_terms: Terms) -> list[Figure]:
     """Everything from nothing: an empty cache, downloads apart from the compiler's work not separated."""
     with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
         seconds = _command("-q", "build", "all", env={"XDG_CACHE_HOME": folder})
@@ -279,16 +294,15 @@ def build(_rounds: int) -> list[Figure]:
 _GUEST_WORK = "head -c 300000000 /dev/zero | md5sum"
 
 
-def dsa(rounds: int) -> list[Figure]:
+def dsa(terms: Terms) -> list[Figure]:
     """An emulated descriptor against the plain operation, and a machine whose DSA is idle against one without."""
     from harness import dsaspeed
     from harness.machine import MachineSpec
-    from harness.workbench import workbench
 
-    bench = workbench()
+    bench = terms.workbench()
     figures = []
     for pages, where in ((dsaspeed.NEAR, "near"), (dsaspeed.FAR, "far")):
-        cost = dsaspeed.measure(bench.qemu, max(rounds, 3), pages)
+        cost = dsaspeed.measure(bench.qemu, max(terms.rounds, 3), pages)
         batch = f"in batches of {dsaspeed.MEMBERS}, {pages} pages in turns"
         figures += [
             Figure(f"4 KiB compare, a descriptor, {where}", cost.compare, "ns", None, batch),
@@ -302,13 +316,13 @@ def dsa(rounds: int) -> list[Figure]:
     idle = dataclasses.replace(without, dsa=({},))
     spent: dict[str, list[float]] = {"without": [], "idle": []}
     with tempfile.TemporaryDirectory(dir=paths().tmp) as folder:
-        for number in range(rounds):
+        for number in range(terms.rounds):
             for name, spec in (("without", without), ("idle", idle)):
                 spent[name].append(_guest_seconds(spec, Path(folder) / f"{name}{number}"))
     plain, with_device = (min(spent[name]) for name in ("without", "idle"))
     return [
         *figures,
-        Figure("guest work, no device", plain, "s", None, f"processor time, best of {rounds}"),
+        Figure("guest work, no device", plain, "s", None, f"processor time, best of {terms.rounds}"),
         Figure("idle device / no device", with_device / plain, "x", 1.05),
     ]
 
@@ -332,12 +346,11 @@ def _guest_seconds(spec: MachineSpec, folder: Path) -> float:
 # --- VMs inside the emulated machine ----------------------------------------------------------------------
 
 
-def nested(_rounds: int) -> list[Figure]:
+def nested(terms: Terms) -> list[Figure]:
     """The same work in the emulated machine itself, and in VMs inside it."""
     from harness import nestspeed
-    from harness.workbench import workbench
 
-    plain, *fleets = nestspeed.measure(workbench(image="nested"))
+    plain, *fleets = nestspeed.measure(terms.workbench(image="nested"))
     return [
         Figure("in the machine itself", plain.mips, "MIPS", None, "millions of instructions a second of QEMU's time"),
         *(Figure(f"in {each.vms} VMs", each.mips, "MIPS") for each in fleets),
@@ -345,7 +358,7 @@ def nested(_rounds: int) -> list[Figure]:
     ]
 
 
-BENCHES: dict[str, Callable[[int], list[Figure]]] = {
+BENCHES: dict[str, Callable[[Terms], list[Figure]]] = {
     "boot": boot,
     "edit": edit,
     "help": help_text,
@@ -356,4 +369,6 @@ BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "dsa": dsa,
     "nested": nested,
 }
-"""Name -> what measures it in so many rounds."""
+"""Name -> what measures it."""
+OF_KERNEL = frozenset({"counters", "systems", "nested"})
+"""Benches whose figures are a kernel's, so that another kernel may be asked for."""

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.boot
 
 
 def test_the_series_costs_ksmd_less_than_a_hundredth_until_it_is_asked_for() -> None:
-    figures = bench.counters(1)
+    figures = bench.counters(bench.Terms())
     assert len(figures) == 4
     for figure in figures:
         assert figure.limit == 1.0

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from harness import bench
 from harness.bench import Figure
 from harness.cli.main import app
+from harness.errors import UsageError
 
 
 def test_a_limit_holds_or_not() -> None:
@@ -24,8 +25,8 @@ def test_a_limit_holds_or_not() -> None:
 def test_figures_and_exit_status(monkeypatch: pytest.MonkeyPatch, seconds: float, status: int, mark: str) -> None:
     asked: list[int] = []
 
-    def fake(rounds: int) -> list[Figure]:
-        asked.append(rounds)
+    def fake(terms: bench.Terms) -> list[Figure]:
+        asked.append(terms.rounds)
         return [Figure("to compare with", 1.0, "s"), Figure("the promise", seconds, "s", 4.0)]
 
     monkeypatch.setitem(bench.BENCHES, "boot", fake)
@@ -34,6 +35,23 @@ def test_figures_and_exit_status(monkeypatch: pytest.MonkeyPatch, seconds: float
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["s", mark]
     done = CliRunner().invoke(app, ["bench", "boot", "--json"])
     assert [row["holds"] for row in json.loads(done.stdout)] == [True, status == 0]
+
+
+def test_another_kernel_is_for_benches_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bench.Terms] = []
+
+    def fake(terms: bench.Terms) -> list[Figure]:
+        asked.append(terms)
+        return [Figure("a page saved", 1.0, "")]
+
+    for name in ("boot", "systems"):
+        monkeypatch.setitem(bench.BENCHES, name, fake)
+    assert CliRunner().invoke(app, ["bench", "systems", "--source", "/some/tree"]).exit_code == 0
+    assert asked == [bench.Terms(source="/some/tree")]
+    done = CliRunner().invoke(app, ["bench", "systems", "boot", "--kernel", "6.2"])
+    assert isinstance(done.exception, UsageError)
+    assert "boot: not a figure of a kernel" in done.exception.message
+    assert len(asked) == 1
 
 
 def test_the_help_tells_of_every_bench_there_is() -> None:
