@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from harness import kbuild, patches, sources
-from harness.errors import SourceError
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.qbuild import QemuBuild
 from harness.workbench import Workbench, workbench
+from tests import later_linux
 from tests.boot.sealed import Sealed
 
 
@@ -51,13 +49,8 @@ def measured_image(bench: Workbench) -> Image:
 
 @pytest.fixture(scope="session")
 def later_kernel() -> KernelBuild:
-    """Linux 6.2 as pinned, or what PARAKSM_LINUX_6_2 names: a directory, an archive or REPOSITORY@REVISION."""
-    given = os.environ.get("PARAKSM_LINUX_6_2")
-    try:
-        tree = sources.obtain("linux", None, given) if given else sources.obtain("linux", "6.2")
-    except SourceError as error:
-        pytest.skip(f"no Linux 6.2 to be had, and PARAKSM_LINUX_6_2 names none: {error.message}")
-    return kbuild.build(patches.apply(tree))
+    """Linux 6.2, patched and built."""
+    return kbuild.build(patches.apply(later_linux.tree()))
 
 
 @pytest.fixture(scope="session")

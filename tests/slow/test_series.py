@@ -18,6 +18,7 @@ from harness.patchseries import Series
 from harness.qbuild import QemuBuild
 from harness.run import run
 from harness.sources import SourceTree
+from tests import later_linux
 from tests.boot.sealed import CONVERGED, unit
 
 # boot: with the real cache, in which builds are incremental
@@ -28,11 +29,17 @@ EVERY_COMMIT = pytest.mark.parametrize("commit", [patch.id for patch in SERIES.p
 KUNIT = "CONFIG_KUNIT=y\nCONFIG_KSM_BATCH_KUNIT_TEST=y\n"
 
 
-@pytest.fixture(scope="module")
-def tree() -> SourceTree:
-    """A tree of its own, in which commit follows commit, so that every build but the first is incremental."""
+@pytest.fixture(scope="module", params=SERIES.kernels)
+def origin(request: pytest.FixtureRequest) -> SourceTree:
+    """What the series is for, one after the other."""
     packages.require("sources", "kernel", "boot", "review")
-    return sources.beside(sources.obtain("linux"))
+    return later_linux.tree() if request.param == "6.2" else sources.obtain("linux", request.param)
+
+
+@pytest.fixture(scope="module")
+def tree(origin: SourceTree) -> SourceTree:
+    """A tree of its own, in which commit follows commit, so that every build but the first is incremental."""
+    return sources.beside(origin)
 
 
 def _first(tree: SourceTree, commit: str) -> Series:
@@ -100,9 +107,8 @@ class Review:
 
 
 @pytest.fixture(scope="module")
-def review(tree: SourceTree, tmp_path_factory: pytest.TempPathFactory) -> Review:
-    whole = workbench.build(workbench.KernelOrder()).kernel
-    assert whole is not None
+def review(origin: SourceTree, tree: SourceTree, tmp_path_factory: pytest.TempPathFactory) -> Review:
+    whole = kbuild.build(patches.apply(origin))
     return Review(tree, tmp_path_factory.mktemp("review"), whole.config.read_text() + KUNIT)
 
 

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The shipped series as a reviewer's tools see them: what can be told from a tree without building it.
-
-``PARAKSM_LINUX_6_2`` names a tree of 6.2 where none can be had: a directory, an archive or REPOSITORY@REVISION.
-"""
+"""The shipped series as a reviewer's tools see them: what can be told from a tree without building it."""
 
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 from pathlib import Path
 
@@ -17,6 +13,7 @@ from harness import packages, patches, patchseries, sources
 from harness.patchseries import Series
 from harness.run import run
 from harness.sources import SourceTree, git
+from tests import later_linux
 
 KERNELS = patchseries.load("linux").kernels
 
@@ -27,8 +24,7 @@ def trees() -> dict[str, SourceTree]:
     packages.require("sources")
     default = sources.obtain("linux")
     there = {tree.series: tree for _, tree in reversed(sources.obtainable("linux")) if tree}
-    given = os.environ.get("PARAKSM_LINUX_6_2")
-    return {default.series: default, **there, **({"6.2": sources.obtain("linux", source=given)} if given else {})}
+    return {default.series: default, **there, **({"6.2": later_linux.tree()} if later_linux.GIVEN else {})}
 
 
 @pytest.fixture(scope="module")
