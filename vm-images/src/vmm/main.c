@@ -106,6 +106,13 @@ static void make_vm(void)
 	vm.vcpu = ioctl(vm.fd, KVM_CREATE_VCPU, 0);
 	if (vm.vcpu < 0)
 		die("KVM_CREATE_VCPU: %m");
+	/*
+	 * KVM gives a new VM the rate of the TSC that it found when it was loaded. If the host's kernel has found a
+	 * higher one since, KVM refuses its own wish, without TSC scaling, and leaves the VM a TSC that stands still:
+	 * no timer ever fires. Zero means the rate that the host has now.
+	 */
+	if (ioctl(vm.vcpu, KVM_SET_TSC_KHZ, 0))
+		die("KVM_SET_TSC_KHZ: %m");
 }
 
 static struct device *device_at(uint64_t address)
