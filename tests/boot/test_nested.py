@@ -164,8 +164,8 @@ def _functional(nest: Workbench, work: Path, vms: int, rounds: int) -> list[str]
     """The same on two processors that run side by side, in the time of the clock on the wall."""
     spec = MachineSpec(nest.qemu, nest.kernel, nest.image, "functional", 192 + 48 * vms, cpus=2)
     with Machine(spec, work) as machine:
-        machine.start()
-        return say(machine, _PING.replace("@VMS@", str(vms)).replace("@ROUNDS@", str(rounds)), timeout=300).splitlines()
+        machine.start(timeout=500)  # a machine that hangs does so for ever, a busy one took 255 s to boot
+        return say(machine, _PING.replace("@VMS@", str(vms)).replace("@ROUNDS@", str(rounds)), timeout=600).splitlines()
 
 
 @pytest.mark.soak
