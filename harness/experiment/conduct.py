@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from harness.images import ImageName
     from harness.report.analysis import Selection
     from harness.report.build import Report
+    from harness.report.compare import Comparison
 
 CELL_DEADLINE = 3600.0
 """Wall seconds after which a cell counts as hung."""
 
 _NEED = 512 << 20
 _LIST = "experiment.json"
+ONE = "A and B"
+"""Name of what is compared when a set is one report: two of them are a pair, whatever they are called."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +203,56 @@ def redraw(where: Path) -> Report:
     """
     from harness.report.build import build
 
-    return build(_selection(where), where)
+    return build(selection(where, store()), where)
 
 
-def _selection(where: Path) -> Selection:
+def result_set(where: Path) -> dict[str, Selection]:
+    """The reports of a result set by name, with the runs that lie beside them; of one report's directory, that one.
+
+    Raises:
+        UsageError: there is no report, or the list of one is damaged.
+
+    """
+    if not where.is_dir() and not where.is_absolute() and (paths().results / where).is_dir():
+        where = paths().results / where
+    if (where / _LIST).is_file():
+        return {ONE: selection(where, _store_of(where.resolve().parent))}
+    found = sorted(path.parent for path in where.glob(f"*/{_LIST}"))
+    if not found:
+        raise UsageError(f"{where}: neither a report nor a directory of reports", hint="harness experiment fig12")
+    return {path.name: selection(path, _store_of(where)) for path in found}
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare two result sets, or two reports.
+
+    Raises:
+        UsageError: one of them has no reports, or they have none in common.
+
+    """
+    from harness.report.compare import compare
+
+    found = compare(result_set(a), result_set(b))
+    if not found.experiments:
+        raise UsageError(
+            f"{a} and {b} have no report in common: {', '.join(sorted(found.alone))}",
+            hint="name two directories of reports, or two reports: harness report --compare results/fig12 other/fig12",
+        )
+    return found
+
+
+def _store_of(root: Path) -> Store:
+    """The runs beside a report; a report that was written elsewhere is one of this store's."""
+    return Store(root) if (root / "runs").is_dir() else store()
+
+
+def selection(where: Path, store: Store) -> Selection:
+    """The records that a report is made of, out of a store.
+
+    Raises:
+        UsageError: there is no report in the directory, or its list is damaged.
+
+    """
     from harness.report.analysis import CellName, Selection
 
     path = where / _LIST
@@ -212,7 +261,7 @@ def _selection(where: Path) -> Selection:
         records: dict[int | None, dict[CellName, RunRecord | None]] = {None: {}}
         for item in data["cells"]:
             name = (item["system"], item["workload"], int(item["seed"]))
-            records.setdefault(item.get("batch"), {})[name] = store().get(item["key"])
+            records.setdefault(item.get("batch"), {})[name] = store.get(item["key"])
         return Selection(
             Spec.model_validate(data["spec"]), data["profile"], data["preset"], data["seeds"], records.pop(None),
             data["absent"], data["scale"], {size: part for size, part in records.items() if size is not None},
