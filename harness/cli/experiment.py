@@ -101,7 +101,7 @@ def _checkpoints(rows: list[Row]) -> list[str]:
     """Where the cells that are left begin."""
     from harness import checkpoint
 
-    keys = {row.cell.checkpoint.key for row in rows if row.state != "done" and row.cell.emulated}
+    keys = {row.cell.checkpoint.key for row in rows if row.state != "done" and row.cell.resumes}
     if not keys:
         return []
     there = sum(checkpoint.is_there(key) for key in keys)
@@ -116,7 +116,7 @@ def _print_plan(made: Plan, rows: list[Row], json: bool) -> None:
             {
                 **{name: row.cell.properties[name] for name in ("system", "workload", "seed", "profile")},
                 "key": row.cell.key,
-                "checkpoint": row.cell.checkpoint.key if row.cell.emulated else None,
+                "checkpoint": row.cell.checkpoint.key if row.cell.resumes else None,
                 "state": row.state,
                 "seconds": round(row.seconds, 1),
                 "estimate": row.source,

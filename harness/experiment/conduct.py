@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import atomic_write, need_disk, paths
 from harness.errors import UsageError
-from harness.experiment import artefacts, cells, plan, spec
+from harness.experiment import artefacts, cells, plan, spec, trial
 from harness.experiment.cells import Executor, Failure
 from harness.experiment.executors import Remote, Sealed
 from harness.experiment.plan import Plan, Row
@@ -72,7 +72,10 @@ def _image(request: Request) -> ImageName:
     """What the machine of a fleet starts with: real VMs need their monitor, kernel and image in it."""
     from harness import fleet
 
-    size = request.profile or spec.load(request.name).profile
+    asked = spec.load(request.name)
+    if asked.of_operations:
+        return "measured"
+    size = request.profile or asked.profile
     return "nested" if fleet.profile(size).nested else "measured"
 
 
@@ -92,7 +95,8 @@ def _make(request: Request, parts: artefacts.Artefacts | None) -> Plan:
 def _rows(made: Plan) -> list[Row]:
     from harness import fleet
 
-    return plan.rows(made, store(), fleet.stated_seconds(made.profile))
+    stated = trial.SECONDS if made.spec.of_operations else fleet.stated_seconds(made.profile)
+    return plan.rows(made, store(), stated)
 
 
 def preview(request: Request) -> tuple[Plan, list[Row]]:
@@ -166,7 +170,7 @@ def folder(made: Plan, target: str | None) -> str:
 
 def scale(made: Plan) -> str:
     """How the fleet compares with the paper's, for the face of the figure."""
-    if not made.cells:
+    if not made.cells or made.spec.of_operations:
         return ""
     fleet = made.cells[0].fleet
     size = f"{fleet.vm_memory_mib}" if fleet.nested else f"{fleet.pages_per_vm * PAGE / 2**20:.1f}"

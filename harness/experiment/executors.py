@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness import checkpoint
 from harness.config import atomic_write
 from harness.errors import FleetError, HostError, MachineError
+from harness.experiment import trial
 from harness.experiment.dataset import FILE
 from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
 from harness.run import Crew, check_called_off
@@ -52,8 +53,10 @@ class Sealed:
 
         """
         from harness import images
-        from harness.machine import MachineSpec, Outcome
+        from harness.machine import MachineSpec
 
+        if cell.plan is None:
+            return self._script(cell, work)
         # init runs the program in /; fw_cfg would hand over a byte at a time, again and again from the start
         data = {} if cell.dataset is None else {FILE: cell.dataset.path}
         parts = {PLAN_FILE: work / "loaded.txt", REST_FILE: work / "rest.txt"}
@@ -73,15 +76,38 @@ class Sealed:
             with contextlib.ExitStack() as stack, self._crew.joined():
                 with checkpoint.held(cell.checkpoint, lambda folder: self._load(spec, folder, work)) as saved:
                     machine = stack.enter_context(self._started(replace(spec, incoming=saved), work))
-                outcome = machine.wait(self._deadline)
-            if outcome is not Outcome.CLEAN:
-                raise MachineError(machine.verdict.explain())
-            if machine.status != 0:
-                raise FleetError(f"the fleet program ended with status {machine.status}{_said(work)}")
-            return (work / "results.bin").read_bytes()
+                return self._result(machine, work, "the fleet program")
         finally:
             for path in parts.values():  # together they are plan.txt
                 path.unlink(missing_ok=True)
+
+    def _script(self, cell: Cell, work: Path) -> bytes:
+        """Boot a machine that runs the cell's script and powers off."""
+        from harness.machine import MachineSpec
+
+        script = work / "command.sh"
+        atomic_write(script, cell.text)
+        bench = self._bench
+        spec = MachineSpec(
+            qemu=bench.qemu, kernel=bench.kernel, image=bench.image, mode="measured", memory_mib=cell.memory_mib,
+            seed=cell.seed, fw_cfg={trial.COMMAND_FILE: script}, dsa=cell.devices,
+        )  # fmt: skip
+        try:
+            with self._crew.joined(), self._started(spec, work) as machine:
+                return self._result(machine, work, cell.text.strip())
+        finally:
+            script.unlink(missing_ok=True)  # it is plan.txt
+
+    def _result(self, machine: Machine, work: Path, what: str) -> bytes:
+        """Wait for the end of a sealed machine, and take what was written."""
+        from harness.machine import Outcome
+
+        outcome = machine.wait(self._deadline)
+        if outcome is not Outcome.CLEAN:
+            raise MachineError(machine.verdict.explain())
+        if machine.status != 0:
+            raise FleetError(f"{what} ended with status {machine.status}{_said(work)}")
+        return (work / "results.bin").read_bytes()
 
     def _load(self, spec: MachineSpec, folder: Path, work: Path) -> None:
         """Boot and fill the fleet's memory, and save that; what the console said is the cell's if this fails."""
@@ -125,10 +151,10 @@ class Sealed:
 
 
 def _said(work: Path) -> str:
-    """What the fleet program wrote to the console."""
+    """What the program wrote to the console."""
     with contextlib.suppress(OSError):
         lines = (work / "console.log").read_text(errors="replace").splitlines()
-        words = [line for line in lines if line.startswith("fleet:")][-5:]
+        words = [line for line in lines if line.startswith(("fleet:", "dsa-time:"))][-5:]
         return "".join(f"\n    {line}" for line in words)
     return ""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness import checkpoint
 from harness.errors import UsageError
+from harness.experiment import trial
 from harness.experiment.artefacts import EMULATED, Artefacts
 from harness.experiment.dataset import FILE, Dataset, first_rows
 from harness.experiment.spec import Axes, Knobs, Spec, workloads
@@ -39,6 +40,9 @@ REST_PATH = f"/sys/firmware/qemu_fw_cfg/by_name/{REST_FILE}/raw"
 NOMINAL_LOAD = 200
 """Operations a second and client, of the paper's machine, by which the length of a run for a tail is reckoned."""
 
+NO_FLEET = "none"
+"""The kind of VMs where there are none."""
+
 MACHINE_BASE_MIB = 96
 """Memory of a sealed machine besides the fleet's pages: kernel, init, page tables, struct page, slack."""
 
@@ -51,9 +55,11 @@ class Cell:
     workload: str
     seed: int
     profile: str
-    fleet: FleetPlan
+    """Empty without a fleet."""
+    plan: FleetPlan | None
+    """None: no fleet runs, but a script that times single operations."""
     text: str
-    """The fleet plan as the guest program reads it."""
+    """The fleet plan as the guest program reads it, or the script."""
     machine: Mapping[str, Any]
     artefacts: Artefacts | None
     """None while something is not built."""
@@ -63,6 +69,18 @@ class Cell:
     """Pages in a batch, where the spec has that axis; the plan holds it, so it is no input of its own."""
 
     @property
+    def fleet(self) -> FleetPlan:
+        """Its fleet.
+
+        Raises:
+            TypeError: it has none; who asks must know.
+
+        """
+        if self.plan is None:
+            raise TypeError(f"{self.label}: there is no fleet")
+        return self.plan
+
+    @property
     def properties(self) -> dict[str, Any]:
         """What identifies the cell to people; part of the manifest."""
         return {
@@ -70,7 +88,7 @@ class Cell:
             "workload": self.workload,
             "seed": self.seed,
             "profile": self.profile,
-            "backend": self.fleet.backend,
+            "backend": self.plan.backend if self.plan else NO_FLEET,
             "mode": self.artefacts.mode if self.artefacts else "",
             "target": self.artefacts.target if self.artefacts else "",
         }
@@ -89,15 +107,20 @@ class Cell:
             "cell": self.properties,
             "plan": self.text,
             "machine": dict(self.machine) if self.emulated else {},
-            **({"checkpoint": self.checkpoint.key} if self.emulated else {}),
+            **({"checkpoint": self.checkpoint.key} if self.resumes else {}),
             **({"dataset": self.dataset.inputs} if self.dataset else {}),
             **self.artefacts.inputs,
         }
 
     @property
     def emulated(self) -> bool:
-        """Whether it runs on a machine of ours, known by its parts, and so begins with a checkpoint."""
+        """Whether it runs on a machine of ours, known by its parts."""
         return self.artefacts is not None and self.artefacts.target == EMULATED
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it begins with a checkpoint: a fleet on a machine of ours."""
+        return self.emulated and self.plan is not None
 
     @property
     def checkpoint(self) -> checkpoint.Order:
@@ -204,7 +227,8 @@ def make(
         dataset: the real SUSY file; by default the guest program generates rows from the seed.
 
     Raises:
-        UsageError: an unknown profile or preset, or one that the spec does not allow; a file that is no such data.
+        UsageError: an unknown profile or preset, or one that the spec does not allow; a file that is no such data;
+            single operations on a host.
 
     """
     from harness import fleet
@@ -214,10 +238,15 @@ def make(
     data = None if dataset is None else first_rows(dataset, fleet.profile(profile).dataset_rows)
     capabilities = promised if artefacts is None else artefacts.capabilities
     absent = {name: lacking(systems()[name], capabilities) for name in spec.axes.system}
-    backend = fleet.profile(profile).backend
+    backend = NO_FLEET if spec.of_operations else fleet.profile(profile).backend
     spec = spec.model_copy(update={"axes": _chosen(spec.axes, backend)})
     absent |= {name: workloads()[name].lacking(backend) for name in spec.axes.workload}
     absent = {name: reason for name, reason in absent.items() if reason}
+    if spec.of_operations:
+        if not virtual:
+            raise UsageError(f"{spec.id} times the device of a machine of ours: it takes no --target")
+        there = [name for name in spec.axes.system if name not in absent]
+        return Plan(spec, profile, preset, 1, tuple(_trial(name, artefacts) for name in there), absent)
     runs = dict.fromkeys(workloads()[name].fleet for name in spec.axes.workload if name not in absent)
     cells = tuple(
         _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data, batch)
@@ -254,6 +283,13 @@ def _cell(
     return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset, batch)
 
 
+def _trial(system: str, artefacts: Artefacts | None) -> Cell:
+    """Neither fleet nor chance nor knobs: the same cell for all profiles, presets and seeds."""
+    machine: dict[str, Any] = {"memory_mib": trial.MEMORY_MIB, "seed": 1, "devices": list(machine_devices())}
+    machine["argv"] = machine_argv(machine["memory_mib"], 1, tuple(machine["devices"]), script=True)
+    return Cell(system, trial.WORKLOAD, 1, "", None, trial.SCRIPT, machine, artefacts)
+
+
 def _chosen(axes: Axes, backend: str) -> Axes:
     """The axes with the one workload that a choice falls on: the first that such VMs can run, or else the paper's."""
     if axes.workload_choice == "all":
@@ -264,7 +300,12 @@ def _chosen(axes: Axes, backend: str) -> Axes:
 
 
 def machine_argv(
-    memory_mib: int, seed: int, devices: tuple[Mapping[str, str], ...] = (), *, saving: bool = False
+    memory_mib: int,
+    seed: int,
+    devices: tuple[Mapping[str, str], ...] = (),
+    *,
+    saving: bool = False,
+    script: bool = False,
 ) -> list[str]:
     """The sealed machine's command line with names in place of paths: what of it decides a result.
 
@@ -273,6 +314,7 @@ def machine_argv(
         seed: of its random numbers.
         devices: its DSAs.
         saving: the machine that is saved, instead of the one that goes on from there.
+        script: neither, but one that runs a script.
 
     """
     from types import SimpleNamespace
@@ -284,10 +326,11 @@ def machine_argv(
         binary=Path("QEMU"), data_dir=Path("DATA"), firmware=Path("FIRMWARE"), bzimage=Path("KERNEL"),
         path=Path("IMAGE"),
     )  # fmt: skip
-    saved = machine.Saved(Path("MEMORY"), Path("STATE"))
+    saved = None if script else machine.Saved(Path("MEMORY"), Path("STATE"))
+    files = {trial.COMMAND_FILE: Path("SCRIPT")} if script else {PLAN_FILE: Path("PLAN"), REST_FILE: Path("REST")}
     spec = machine.MachineSpec(
         cast("Any", parts), parts, parts, "measured", memory_mib,
-        seed=seed, fw_cfg={PLAN_FILE: Path("PLAN"), REST_FILE: Path("REST")}, dsa=devices,
+        seed=seed, fw_cfg=files, dsa=devices,
         saving=saved if saving else None, incoming=None if saving else saved,
     )  # fmt: skip
     return machine.argv(spec, Path("RUN"), machine.Channels(monitor=3))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UsageError
+from harness.experiment import trial
 from harness.systems import systems
 
 HERE = Path(__file__).resolve().parent
@@ -123,6 +124,8 @@ class Spec(_Strict):
         "batch-saving",
         "batch-efficiency",
         "batch-use",
+        "operation-cycles",
+        "operation-latency",
     ]
     title: str
     paper: str
@@ -130,7 +133,7 @@ class Spec(_Strict):
     metrics: tuple[
         Literal[
             "application_ns", "ksmd_utilisation", "saved_bytes", "saved_per_ksmd_time", "descriptor_utilisation",
-            "core_shares",
+            "core_shares", "operation_cycles", "operation_latency",
         ],
         ...,
     ]  # fmt: skip
@@ -154,6 +157,7 @@ class Spec(_Strict):
         if self.kind == "efficiency" and not all(systems()[name].ksmd for name in self.axes.system):
             raise ValueError("axes.system: there is no efficiency without ksmd")
         self._batches()
+        self._operations()
         one = len(self.axes.workload) == 1 or self.axes.workload_choice == "first"
         if self.kind == "timeline" and (len(self.axes.system) != 1 or not one):
             raise ValueError("axes: a timeline is of one system and one workload")
@@ -161,6 +165,22 @@ class Spec(_Strict):
             if name not in presets():
                 raise ValueError(f"preset {name!r} is unknown; known: {', '.join(presets())}")
         return self
+
+    @property
+    def of_operations(self) -> bool:
+        """Whether single operations are timed, and no fleet runs."""
+        return self.kind.startswith("operation-")
+
+    def _operations(self) -> None:
+        """Single operations and the kinds that draw them go together; a device is what they are compared with."""
+        if self.of_operations != (trial.WORKLOAD in self.axes.workload):
+            raise ValueError(f"axes.workload: {trial.WORKLOAD!r} is drawn by operation-cycles and operation-latency")
+        if self.of_operations and (
+            self.axes.workload != (trial.WORKLOAD,)
+            or len(self.axes.system) != 1
+            or not systems()[self.axes.system[0]].offloads
+        ):
+            raise ValueError("axes: single operations are of one system that has an accelerator, and nothing else")
 
     def _batches(self) -> None:
         """Batch sizes, and a single system that has any, belong to the kinds that draw over them, and to no other."""

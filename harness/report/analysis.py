@@ -372,7 +372,7 @@ def stamps(selection: Selection) -> tuple[str, ...]:
         lines.append(f"backend: {cell['backend']} ({_BACKENDS[cell['backend']]})")
         version = str(kernel.get("version", "?"))
         lines.append(f"kernel {version}" + ("" if version.startswith("6.2") else ", not the paper's 6.2"))
-        lines.append(_time_base(str(cell["mode"]), str(cell["target"])))
+        lines.append(time_base(record))
         lines.append(_training_data(record.inputs.get("dataset")))
     lines.append(f"profile: {selection.profile}" + (f" ({selection.scale})" if selection.scale else ""))
     lines.append(f"preset: {selection.preset}")
@@ -394,10 +394,11 @@ def _training_data(dataset: object) -> str:
     return f"training data: first {dataset['rows']} rows of a file (sha256 {str(dataset['sha256'])[:12]})"
 
 
-def _time_base(mode: str, target: str) -> str:
-    if mode == "measured":
+def time_base(record: RunRecord) -> str:
+    """What a second is in a run."""
+    if record.cell["mode"] == "measured":
         return "1 emulated instruction = 1 cycle = 1 ns virtual"
-    return f"wall-clock time of {target}"
+    return f"wall-clock time of {record.cell['target']}"
 
 
 def notes(system: str, metric: str, scope: str) -> str:

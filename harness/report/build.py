@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write
-from harness.report import analysis, batches, figures, page, shares, tables
+from harness.report import analysis, batches, figures, operations, page, shares, tables
 from harness.report.analysis import Selection
 from harness.report.tables import Table
 
@@ -53,6 +53,10 @@ def _drawn(selection: Selection, base: Path) -> tuple[Table, dict[str, Any], lis
         line = shares.timeline(selection)
         values = tables.heading(selection, line.stamps) | shares.values_3(line)
         return shares.table_3(line), values, figures.draw_timeline(line, base), line
+    if selection.spec.of_operations:
+        single = operations.operations(selection)
+        values = tables.heading(selection, single.stamps) | operations.values(single)
+        return operations.table(single), values, figures.draw_operations(single, base), single
     sizes = batches.batches(selection)
     values = tables.heading(selection, sizes.stamps) | batches.values(sizes)
     return batches.table(sizes), values, figures.draw_batches(sizes, base), sizes

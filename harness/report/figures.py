@@ -11,9 +11,10 @@ from typing import Any
 
 from harness.config import atomic_write
 from harness.experiment.spec import workloads
-from harness.report import batches, paper, shares
+from harness.report import batches, operations, paper, shares
 from harness.report.analysis import Bar, Compared, Comparison, Degradation, Efficiency, Saving
 from harness.report.batches import Batches
+from harness.report.operations import Operations
 from harness.report.paper import PaperValue
 from harness.report.shares import Timeline, Utilisation
 from harness.report.statistics import Estimate
@@ -448,3 +449,106 @@ def draw_timeline(result: Timeline, base: Path) -> list[Path]:
             axes.legend(loc="upper left", ncols=4, fontsize=7.5)
         _stamp(figure, result.stamps, 155)
         return _save(figure, base)
+
+
+def draw_operations(result: Operations, base: Path) -> list[Path]:
+    """Draw Figure 5 or 7 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    spec = result.selection.spec
+    cycles = spec.kind == "operation-cycles"
+    with _canvas(7.2 if cycles else 11.0, 4.4) as (figure, axes):
+        if result.status != "result":
+            axes.text(0.5, 0.5, f"{result.status}: {result.reason}", ha="center", color=_QUIET)
+        elif cycles:
+            _cycle_bars(axes, result)
+        else:
+            _latency_bars(axes, result)
+        axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
+        _stamp(figure, result.stamps, 122 if cycles else 190)
+        return _save(figure, base)
+
+
+_WAY_FACES = {"CPU-t": ("0.25", ""), "CPU-nt": ("0.55", "..."), "DSA-s": ("0.75", "\\\\\\"), "DSA-a": ("0.85", "///")}
+
+
+def _cycle_bars(axes: Any, result: Operations) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    width = 0.2
+    for group, item in enumerate(result.operations):
+        for place, way in enumerate(operations.WAYS):
+            x, height = group + (place - 1.5) * width, item.cycles[way] / item.processor
+            face, hatch = _WAY_FACES[way]
+            axes.bar(x, height, width * 0.9, color=face, hatch=hatch, edgecolor="0")
+            if way == "DSA-a":
+                asleep = item.asleep / item.processor
+                axes.bar(x, asleep, width * 0.9, bottom=height, color="1", edgecolor="0", linestyle=":")
+                axes.text(x, height + asleep + 0.03, f"{height:.2f}\n({height + asleep:.2f})", ha="center", fontsize=8)
+            else:
+                axes.text(x - 0.03, height + 0.03, f"{height:.2f}", ha="center", fontsize=8)
+            if way == "CPU-nt":
+                axes.plot(x - 0.06, operations.ON_HARDWARE[item.id], marker="x", markersize=6, color="0", zorder=5)
+            there = operations.papers_cycles(way, item.name)
+            if there is not None and there.high is not None:
+                axes.plot([x + 0.06] * 2, [there.value, there.high], color="0", linewidth=1, marker="D", markersize=4,
+                          markerfacecolor="1", zorder=5)  # fmt: skip
+                axes.text(x + 0.09, there.high, f"{there.value:g} to {there.high:g}", fontsize=7.5, va="center")
+            elif there is not None:
+                axes.plot(
+                    x, 1 / there.value, marker="D", markersize=5, markerfacecolor="1", markeredgecolor="0", zorder=5
+                )
+                axes.text(x + 0.11, 1 / there.value, f"1/{there.value:g}", fontsize=7.5, va="center")
+    axes.axhline(1, color="0", linewidth=0.8, linestyle="--")
+    axes.set_xticks(range(len(result.operations)), [item.name for item in result.operations])
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.55, len(result.operations) - 0.3)
+    axes.set_ylim(0, 4.4)
+    axes.set_ylabel("cycles of the processor for a page, over CPU-t  [x]")
+    marks: list[Any] = [
+        Patch(facecolor=face, hatch=hatch, edgecolor="0", label=way) for way, (face, hatch) in _WAY_FACES.items()
+    ]
+    marks.append(Patch(facecolor="1", edgecolor="0", linestyle=":", label="sleep and wake-up"))
+    marks.append(Line2D([], [], marker="D", markerfacecolor="1", markeredgecolor="0", linestyle="none", label="paper"))
+    marks.append(Line2D([], [], marker="x", color="0", linestyle="none", label="on an Intel Xeon"))
+    axes.legend(handles=marks, loc="upper left", ncols=len(marks), fontsize=7.5, columnspacing=1.1, handletextpad=0.5)
+
+
+_PART_FACES = {"submission": ("0.25", ""), "waiting": ("0.85", "///"), "CPU part": ("0.55", "")}
+
+
+def _latency_bars(axes: Any, result: Operations) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    names, at = [], 0.0
+    for item in result.operations:
+        axes.bar(at, item.processor / 1000, 0.75, color=_PART_FACES["CPU part"][0], edgecolor="0")
+        axes.text(at, item.processor / 1000 + 0.15, f"{item.processor / 1000:.1f}", ha="center", fontsize=7.5)
+        names.append((at, "CPU"))
+        single = operations.papers_latency("latency_over_cpu", item.name, 1)
+        for place, batch in enumerate(item.batches, 1):
+            x, bottom = at + place, 0.0
+            for part, height in zip(_PART_FACES, (batch.submit, batch.wait, batch.read), strict=True):
+                face, hatch = _PART_FACES[part]
+                axes.bar(x, height / 1000, 0.75, bottom=bottom, color=face, hatch=hatch, edgecolor="0", linewidth=0.7)
+                bottom += height / 1000
+            axes.text(x, bottom + 0.15, f"{bottom:.2g}" if bottom < 1 else f"{bottom:.1f}", ha="center", fontsize=7.5)
+            cut = operations.papers_latency("latency_cut", item.name, batch.size)
+            if single is not None and (batch.size == 1 or cut is not None):
+                share = 1 - cut.value / 100 if cut is not None else 1.0
+                axes.plot(x + 0.5, share * single.value * item.processor / 1000, marker="D", markersize=5,
+                          markerfacecolor="1", markeredgecolor="0", zorder=5)  # fmt: skip
+            names.append((x, str(batch.size)))
+        axes.text(at + len(item.batches) / 2, 12, item.name, ha="center", fontsize=10)
+        at += len(item.batches) + 2.5
+    axes.set_xticks([place for place, _ in names], [name for _, name in names], fontsize=8)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("pages in a batch")
+    axes.set_ylim(0, 14.5)
+    axes.set_ylabel("virtual time for a page  [us]")
+    marks: list[Any] = [
+        Patch(facecolor=face, hatch=hatch, edgecolor="0", label=part) for part, (face, hatch) in _PART_FACES.items()
+    ]
+    marks.append(Line2D([], [], marker="D", markerfacecolor="1", markeredgecolor="0", linestyle="none",
+                        label="paper: its ratios, on our CPU's time"))  # fmt: skip
+    axes.legend(handles=marks, loc="upper left", ncols=len(marks), fontsize=8)
