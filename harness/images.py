@@ -43,8 +43,11 @@ from harness.ui import ui
 if TYPE_CHECKING:
     from harness.kbuild import KernelBuild
 
-ImageName = Literal["measured", "functional", "nested", "vm"]
-"""``nested`` is ``measured`` with a monitor for VMs and their image, ``vm``, in it."""
+ImageName = Literal["measured", "functional", "nested", "fleet", "vm"]
+"""``nested`` is ``measured`` with a monitor for VMs and their image, ``vm``, in it; ``fleet`` has an ssh server too."""
+
+WITH_VMS = ("nested", "fleet")
+"""Images that carry a kernel for the VMs in them."""
 
 _DIRECTORIES = ("bin", "dev", "dev/pts", "dev/shm", "etc", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin")
 _ETC = {

@@ -176,6 +176,30 @@ def spawn(
         raise EnvironmentProblem(f"{missing}: not found", hint="run `harness doctor`") from error
 
 
+def detach(
+    argv: Sequence[str | Path], data: bytes, *, cwd: Path, env: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a process that outlives us, in a session of its own: the one kind that nobody ends in our place.
+
+    Args:
+        argv: what.
+        data: its standard input.
+        cwd: where.
+        env: added to our environment.
+        log: where both of its output streams go.
+
+    """
+    with log.open("wb") as sink:
+        child = subprocess.Popen(
+            [str(word) for word in argv], cwd=cwd, env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=sink,
+            stderr=sink, start_new_session=True,
+        )  # fmt: skip
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError), child.stdin as stream:
+        stream.write(data)
+    return child
+
+
 def signal_group(child: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal to the child's whole process group; a group that is gone is fine."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

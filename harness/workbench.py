@@ -92,8 +92,10 @@ def workbench(
         HarnessError: the step that failed says which and what to do.
 
     """
+    from harness.images import WITH_VMS
+
     made = build(
-        KernelOrder(kernel, source, profile, upto=upto), QemuOrder(), [image], also=("boot",), vms=image == "nested"
+        KernelOrder(kernel, source, profile, upto=upto), QemuOrder(), [image], also=("boot",), vms=image in WITH_VMS
     )
     assert made.kernel is not None
     assert made.qemu is not None
@@ -120,7 +122,7 @@ def build(
         images: which guest images.
         jobs: parallel compilations of each; by default one per processor.
         also: more tasks whose packages are needed.
-        vms: build a kernel for nested VMs as well, of the same source, and put it into the ``nested`` image.
+        vms: build a kernel for nested VMs as well, of the same source, and put it into the images that carry one.
 
     Raises:
         HarnessError: of the first step that failed.
@@ -150,8 +152,9 @@ def build(
     packages.require("sources", *(tasks[name] for name in steps), *also)
     done = side_by_side(steps)
     if vms:
-        nested = done["images"]["nested"]
-        done["images"]["nested"] = guest.extended(nested, guest.vm_kernel(done["VM kernel"]))
+        files = guest.vm_kernel(done["VM kernel"])
+        for name in set(images).intersection(guest.WITH_VMS):
+            done["images"][name] = guest.extended(done["images"][name], files)
     return Built(done.get("kernel"), done.get("QEMU"), done.get("images", {}))
 
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Json
+from harness.cli.options import Json, Kernel, Source
 
 if TYPE_CHECKING:
     from harness.fleet import FleetPlan
+    from harness.keeper import Seen, State
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What a fleet of VMs holds in memory, and what KSM must make of it.",
+    help="A fleet of VMs: bring one up, see what it holds in memory and what KSM must make of it.",
 )
 
 _PROFILE = typer.Argument(help="Size of the fleet; `harness fleet profiles` lists them.")
@@ -121,3 +122,166 @@ def check(
         return
     for name, value in summary.items():
         typer.echo(f"{name:17} {value if value is not None else 'none'}")
+
+
+# --- a fleet that stays ---------------------------------------------------------------------------------
+
+_NAMED = typer.Argument(metavar="[NAME]", help="Which fleet: what `harness fleet up` called it.")
+
+
+@app.command("up")
+def up(
+    size: Annotated[
+        str, typer.Option("--profile", metavar="small|scaled|ci|...", help="Size; see `harness fleet profiles`.")
+    ] = "small",
+    system: Annotated[
+        str, typer.Option(metavar="no-ksm|cpu-ksm|para-ksmc|...", help="What ksmd does, from the start.")
+    ] = "cpu-ksm",
+    workload: Annotated[
+        str | None, typer.Option(metavar="liblinear|graph500|none", help="What VMs load; default: the profile's.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the fleet is called; several may be up at a time.")] = "fleet",
+    changes: Annotated[list[str] | None, _SET] = None,
+    cpus: Annotated[int, typer.Option(min=1, max=8, help="Processors of the machine around the VMs.")] = 1,
+    ssh_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Of 127.0.0.1, for its ssh server; 0: any.")
+    ] = 0,
+    kernel: Kernel = None,
+    source: Source = None,
+    boot_timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Until the machine reports.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Until all VMs have loaded.")] = 3600.0,
+    json: Json = False,
+) -> None:
+    """Boot a fleet's machine, load its VMs and let ksmd work on them, in the background until `harness fleet down`.
+
+    The machine is functional: it runs as fast as it can, its time is the clock on the wall, and you may log in. It
+    is not for figures; those come from `harness experiment`.
+
+    Example: harness fleet up --profile small --system para-ksmc
+
+    Example: harness fleet up --profile ci --name other --set vms=4
+    """
+    import dataclasses
+    import json as encoder
+
+    from harness import keeper, systems
+    from harness.errors import UsageError
+    from harness.machine import MachineSpec, free_port
+    from harness.ssh import grant
+    from harness.ui import ui
+    from harness.workbench import workbench
+
+    plan = _plan(size, [*(changes or ()), f"system={system}", *([f"workload={workload}"] if workload else [])])
+    with keeper.claimed(name) as folder:
+        bench = workbench(kernel, source, "fleet" if plan.nested else "functional")
+        capabilities = {*bench.kernel.applied.provides, *bench.qemu.applied.provides}
+        if lacking := systems.lacking(systems.find(system), capabilities):
+            raise UsageError(f"{system} cannot run here: it {lacking}")
+        access = grant(folder, ssh_port or free_port())
+        (folder / "plan.txt").write_text(plan.render(), encoding="utf-8")
+        spec = MachineSpec(
+            bench.qemu, bench.kernel, bench.image, "functional", keeper.BASE_MIB + plan.memory_mib, cpus,
+            fw_cfg={**access.fw_cfg, keeper.PLAN_FILE: folder / "plan.txt"}, ssh_port=access.port,
+            dsa=systems.machine_devices(),
+        )  # fmt: skip
+        state = keeper.State(
+            name=name, phase="starting", about=_about(plan, size), system=system, vms=plan.vms,
+            kernel=bench.kernel.release, console=str(folder / "console.log"), ssh=access.command, keeper=0,
+        )  # fmt: skip
+        with ui().progress(f"bringing up {state.about}", plan.vms) as task:
+            state = keeper.up(
+                keeper.Order(spec, state, boot_timeout, timeout),
+                folder,
+                lambda seen: task.update(done=seen.loaded, note=f"{seen.loaded} of {seen.vms} VMs"),
+            )
+    if json:
+        typer.echo(encoder.dumps(dataclasses.asdict(state), indent=1))
+        return
+    typer.echo(f"fleet {name!r} is up after {state.seconds:.0f} s: {state.about}")
+    _print_ways(state)
+
+
+def _about(plan: FleetPlan, size: str) -> str:
+    from harness import systems
+
+    kind = f"real VMs of {plan.vm_memory_mib} MiB" if plan.nested else "processes that stand for VMs"
+    return f"{plan.vms} {kind} (profile {size}, {plan.workload}), {systems.find(plan.system).label}"
+
+
+def _print_ways(state: State) -> None:
+    suffix = "" if state.name == "fleet" else f" {state.name}"
+    typer.echo(f"  log in   {state.ssh}")
+    typer.echo(f"  console  {state.console}")
+    typer.echo(f"  look     harness fleet status{suffix}")
+    typer.echo(f"  end      harness fleet down{suffix}")
+
+
+@app.command("status")
+def status(name: Annotated[str | None, _NAMED] = None, json: Json = False) -> None:
+    """Show the VMs and KSM's counters of a fleet that is up; without a name, of every fleet.
+
+    The exit status is 0 only if the fleet is up (7: it died, 2: there is none).
+
+    Example: harness fleet status --json | jq .ksm.pages_sharing
+    """
+    import dataclasses
+    import json as encoder
+
+    from harness import keeper
+
+    wanted = [name] if name else keeper.names() or [keeper.DEFAULT]
+    if json and len(wanted) > 1:
+        from harness.errors import UsageError
+
+        raise UsageError(f"several fleets are up: {', '.join(wanted)}", hint=f"harness fleet status --json {wanted[0]}")
+    for one in wanted:
+        state = keeper.read(one)
+        keeper.check_alive(state)
+        found = keeper.ask(one) if state.phase == "up" else None
+        if json:
+            value = dataclasses.asdict(state) | (dataclasses.asdict(found) if found else {"vms": []})
+            typer.echo(encoder.dumps(value, indent=1))
+        else:
+            _print_status(state, found)
+
+
+def _print_status(state: State, found: Seen | None) -> None:
+    if found is None:
+        typer.echo(f"fleet {state.name!r} is coming up: {state.loaded} of {state.vms} VMs; {state.about}")
+        return
+    from harness.report.tables import Table, show
+
+    lost = [str(vm.number) for vm in found.vms if not vm.alive]
+    said = f"{len(lost)} of {state.vms} VMs are lost: {', '.join(lost)}" if lost else f"all {state.vms} VMs live"
+    typer.echo(f"fleet {state.name!r} is up: {state.about}, Linux {state.kernel}")
+    typer.echo(f"{said}; ksmd has run {found.ksmd_seconds:.1f} s of {found.up_seconds:.0f} s")
+    show(Table("VMs", ("VM", "memory", "merged"), tuple(
+        (str(vm.number), f"{vm.rss_mib:.1f} MiB" if vm.alive else "lost", f"{vm.merging_pages * 4 / 1024:.1f} MiB")
+        for vm in found.vms
+    ), ()))  # fmt: skip
+    show(Table("KSM", ("file", "value"), tuple(found.ksm.items()), ()))
+    _print_ways(state)
+
+
+@app.command("down")
+def down(
+    name: Annotated[str, _NAMED] = "fleet",
+    every: Annotated[bool, typer.Option("--all", help="All fleets.")] = False,
+    json: Json = False,
+) -> None:
+    """End a fleet, its machine and its keeper, and remove what is left of one that died.
+
+    Example: harness fleet down --all
+    """
+    import json as encoder
+
+    from harness import keeper
+
+    ended = {one: keeper.down(one) for one in (keeper.names() if every else [name])}
+    if json:
+        typer.echo(encoder.dumps({"ended": [one for one, alive in ended.items() if alive], "removed": list(ended)}))
+        return
+    for one, alive in ended.items():
+        typer.echo(f"fleet {one!r} is down" if alive else f"fleet {one!r} had died; what was left is removed")
+    if not ended:
+        typer.echo("no fleet is up")

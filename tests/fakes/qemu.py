@@ -3,9 +3,10 @@
 """A stand-in for QEMU: same command line, QMP, agent socket and console, no guest.
 
 Words on the kernel's command line, or in FAKE_QEMU, choose what happens: ``fake.boot=`` (ready, silent, panic, die,
-reset, chatter), ``fake.run=`` (real, panic, oops, cripple, die, garbage, never), ``fake.job=`` (done, good, bad, panic,
-lost, hang, oops), ``fake.save=`` (stop, late, full, or a job: what a machine that is to be saved does; its memory is
-then the line ``fake memory``).
+reset, chatter), ``fake.run=`` (real, panic, oops, cripple, die, garbage, never, fleet,
+unfleet: the last two the machine of a fleet of two VMs, and of one that cannot come up), ``fake.job=`` (done, good,
+bad, panic, lost, hang, oops), ``fake.save=`` (stop, late, full, or a job: what a machine that is to be saved does; its
+memory is then the line ``fake memory``).
 """
 
 from __future__ import annotations
@@ -161,6 +162,15 @@ def run_command(wire: socket.socket, script: bytes) -> None:
     stdin = b""
     while (frame := receive(wire))[0] != b"C":
         stdin += frame[1]
+    if what in ("fleet", "unfleet"):
+        said, failed = b"up 7.5\nksmd 2500000000\nksm run 1\nksm pages_sharing 12\nvm 1 2048 5\nvm 2 lost 0\n", 0
+        if b"fleet hold" in script:
+            said, failed = b"loaded\nloaded\n", 0
+            if what == "unfleet":
+                said, failed = b"loaded\nfleet: VM 2 died while it was loading\n", 1
+        send(wire, b"O", said)
+        send(wire, b"R", struct.pack("<i", failed))
+        return
     done = subprocess.run(["sh", "-c", script], input=stdin, capture_output=True, check=False)
     for start in range(0, len(done.stdout), 1000):
         send(wire, b"O", done.stdout[start : start + 1000])

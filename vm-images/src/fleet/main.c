@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * fleet run PLAN      load the VMs, let ksmd work on them, print what was measured
+ * fleet hold PLAN     load the VMs, let ksmd work on them, and stay until SIGTERM; says "vm NUMBER PID" for each that
+ *                     has loaded, "up", and "lost NUMBER" for one that has ended
  * fleet dump PLAN VM  print a VM's pages, for a check against the plan's oracle
  *
- * Output: sections in brackets, then "end CRC32 BYTES" over all that stands before, so that a truncated or
+ * Output of run: sections in brackets, then "end CRC32 BYTES" over all that stands before, so that a truncated or
  * garbled result cannot be taken for a whole one.
  */
 #define _GNU_SOURCE
@@ -95,7 +97,7 @@ static bool load_rows(struct fleet *f)
 	return true;
 }
 
-static bool load(struct fleet *f)
+static bool load(struct fleet *f, bool tell)
 {
 	struct vm_answer ready;
 
@@ -114,6 +116,8 @@ static bool load(struct fleet *f)
 				fprintf(stderr, "fleet: VM %ld died while it was loading\n", at + 1);
 				return false;
 			}
+			if (tell)
+				printf("vm %ld %d\n", at + 1, f->vm[at].pid);
 		}
 	}
 	return true;
@@ -503,7 +507,7 @@ static bool measure(struct fleet *f, FILE *out)
 	uint64_t start;
 
 	raise_file_limit(f->plan.vms);
-	if (!find_ksmd(f) || !quiet_ksm() || !load(f))
+	if (!find_ksmd(f) || !quiet_ksm() || !load(f, false))
 		return false;
 	if (*f->plan.rest && (!checkpoint() || !plan_read_rest(&f->plan)))
 		return false;
@@ -552,6 +556,18 @@ static bool measure(struct fleet *f, FILE *out)
 	return f->plan.nested ? witness_write(&f->plan, f->vm, out) : write_verdict(f, out);
 }
 
+static void end(struct fleet *f)
+{
+	for (long i = 0; f->vm && i < f->plan.vms; i++)
+		if (f->vm[i].pid > 0)
+			kill(f->vm[i].pid, SIGKILL);
+	while (wait(NULL) > 0)
+		;	/* the cgroup is busy until its process is gone */
+	rmdir(CGROUP);
+	if (f->old_policy >= 0)
+		schedule(f->ksmd, f->old_policy, &f->old_param, f->old_nice);
+}
+
 static int run(const char *path)
 {
 	static struct fleet fleet = { .old_policy = -1 };
@@ -564,14 +580,7 @@ static int run(const char *path)
 		fprintf(out, "paraksm-fleet 2\n");
 		ok = measure(&fleet, out);
 	}
-	for (long i = 0; fleet.vm && i < fleet.plan.vms; i++)
-		if (fleet.vm[i].pid > 0)
-			kill(fleet.vm[i].pid, SIGKILL);
-	while (wait(NULL) > 0)
-		;	/* the cgroup is busy until its process is gone */
-	rmdir(CGROUP);
-	if (fleet.old_policy >= 0)
-		schedule(fleet.ksmd, fleet.old_policy, &fleet.old_param, fleet.old_nice);
+	end(&fleet);
 	if (!ok || fclose(out)) {
 		fprintf(stderr, "fleet: failed\n");
 		return 1;
@@ -579,6 +588,57 @@ static int run(const char *path)
 	fwrite(text, 1, size, stdout);
 	printf("end %08x %zu\n", crc32(text, size), size);
 	return fflush(stdout) ? 1 : 0;
+}
+
+/* A VM that ends by itself is told; the others stay. */
+static void mourn(struct fleet *f)
+{
+	pid_t pid;
+
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+		for (long i = 0; i < f->plan.vms; i++)
+			if (f->vm[i].pid == pid) {
+				f->vm[i].pid = 0;
+				printf("lost %ld\n", i + 1);
+			}
+}
+
+static bool bring_up(struct fleet *f)
+{
+	raise_file_limit(f->plan.vms);
+	return find_ksmd(f) && quiet_ksm() && load(f, true) && ksm_open(&f->plan) && prepare_ksm(f) &&
+	       weigh_vm1(f) && set_knobs(f) && (!f->plan.ksm || ksm_write("run", 1));
+}
+
+static int hold(const char *path)
+{
+	static struct fleet fleet = { .old_policy = -1 };
+	sigset_t awaited;
+	bool ok;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ok = plan_read(&fleet.plan, path);
+	if (ok && *fleet.plan.rest) {
+		fprintf(stderr, "fleet: a fleet that is held has no checkpoint\n");
+		ok = false;
+	}
+	ok = ok && bring_up(&fleet);
+	if (ok) {
+		/* blocked from here on, not before: the VMs would inherit it */
+		sigemptyset(&awaited);
+		sigaddset(&awaited, SIGCHLD);
+		sigaddset(&awaited, SIGTERM);
+		sigprocmask(SIG_BLOCK, &awaited, NULL);
+		printf("up\n");
+		do
+			mourn(&fleet);	/* at first for those that ended before the signal was blocked */
+		while (sigwaitinfo(&awaited, NULL) != SIGTERM);
+		ok = ksm_write("run", 2) && ksm_write("run", 0);
+	}
+	end(&fleet);
+	if (!ok)
+		fprintf(stderr, "fleet: failed\n");
+	return !ok;
 }
 
 static int dump(const char *path, long vm)
@@ -614,8 +674,10 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "run"))
 		return run(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "hold"))
+		return hold(argv[2]);
 	if (argc == 4 && !strcmp(argv[1], "dump"))
 		return dump(argv[2], strtol(argv[3], NULL, 10));
-	fprintf(stderr, "usage: fleet run PLAN | fleet dump PLAN VM\n");
+	fprintf(stderr, "usage: fleet run PLAN | fleet hold PLAN | fleet dump PLAN VM\n");
 	return 2;
 }
