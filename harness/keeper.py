@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -233,8 +234,19 @@ def up(order: Order, folder: Path, tell: Any = None) -> State:
                 raise FleetError(f"the keeper of fleet {name!r} ended with status {child.returncode}: {said}")
             time.sleep(_POLL)
     except KeyboardInterrupt:
-        down(name)
+        _end_young(child)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _end_young(keeper: subprocess.Popen[bytes]) -> None:
+    """End a keeper that may not have its lock yet, so that only its parent can be sure of it."""
+    keeper.terminate()
+    try:
+        keeper.wait(_END)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+        keeper.wait()
 
 
 def _need_memory(mib: int) -> None:
@@ -341,7 +353,8 @@ def main() -> None:
     order = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from up(), over our own pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _told_to_end)
-    with lock(Path(_LOCK).absolute(), what="the fleet"):
+    # whoever asks whether we live holds it for a moment
+    with lock(Path(_LOCK).absolute(), what="the fleet", wait=_END):
         _Keeper(order, Path.cwd()).keep()
 
 

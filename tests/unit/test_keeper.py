@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,49 +18,75 @@ from typing import Any
 import psutil
 import pytest
 
-from harness import keeper
+from harness import keeper, workbench
+from harness.cli.main import main
 from harness.errors import UsageError
-
-FAKE = Path(__file__).parent.parent / "fakes" / "qemu.py"
-
-_DRIVER = """
-import sys
-from pathlib import Path
-from harness import workbench
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.patches import AppliedSeries
 from harness.qbuild import QemuBuild
 from harness.sources import SourceTree
 
-def bench(kernel=None, source=None, image="functional", profile="host", upto=None):
-    here = Path({folder!r})
-    applied = AppliedSeries(SourceTree("linux", "6.1", "6.1", here, "tree:0", "a test"), "0", "0", False, None)
-    built = KernelBuild("6.1", "6.1.192", here / "bzImage", here / "vmlinux", here / "config", here, "k", applied)
-    qemu = QemuBuild("10.0", Path({fake!r}), here / "qboot.rom", here, "q", applied)
-    return workbench.Workbench(qemu, built, Image(image, here / "i.cpio", "i"))
+# what `harness fleet` imports when it is called: here once, not in each process that is forked
+for _late in ("harness.fleet", "harness.ssh", "harness.report.tables", "rich.progress"):
+    importlib.import_module(_late)
 
-workbench.workbench = bench
-sys.argv = ["harness", "-q", "fleet", *sys.argv[1:]]
-from harness.cli.main import main
-main()
-"""
+FAKE = Path(__file__).parent.parent / "fakes" / "qemu.py"
+
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _stand_in(folder: Path) -> Callable[..., workbench.Workbench]:
+    """What takes the place of :func:`workbench.workbench`: nothing is built, QEMU is a stand-in."""
+    applied = AppliedSeries(SourceTree("linux", "6.1", "6.1", folder, "tree:0", "a test"), "0", "0", False, None)
+    files = (folder / "bzImage", folder / "vmlinux", folder / "config")
+    kernel = KernelBuild("6.1", "6.1.192", *files, folder, "k", applied)
+    qemu = QemuBuild("10.0", FAKE, folder / "qboot.rom", folder, "q", applied)
+
+    def bench(kernel_version: str | None = None, source: str | None = None, image: str = "") -> workbench.Workbench:
+        assert (kernel_version, source) == (None, None)
+        return workbench.Workbench(qemu, kernel, Image(image, folder / "i.cpio", "i"))
+
+    return bench
+
+
+def _start(folder: Path, words: tuple[str, ...], env: dict[str, str]) -> int:
+    """The id of a process of its own that runs ``harness fleet``: forked, for starting Python takes its time."""
+    if pid := os.fork():
+        return pid
+    try:
+        for number, name in enumerate(("stdout", "stderr"), 1):
+            os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        os.environ.update(env)
+        workbench.workbench = _stand_in(folder)  # type: ignore[assignment]
+        keeper._END = 2.0
+        sys.argv = ["harness", "-q", "fleet", *words]
+        main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 99
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _end(folder: Path, pid: int, words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return subprocess.CompletedProcess(words, code, (folder / "stdout").read_text(), (folder / "stderr").read_text())
 
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[Harness]:
     """``harness fleet`` with a cache of its own; at the end nothing of it may live."""
-    script = tmp_path / "driver.py"
-    script.write_text(_DRIVER.format(folder=str(tmp_path), fake=str(FAKE)))
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "FAKE_QEMU": "fake.run=fleet"}
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "FAKE_QEMU": "fake.run=fleet"}
 
     def call(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(script), *words],
-            capture_output=True, text=True, timeout=60, check=False, env=env | more,
-        )  # fmt: skip
+        return _end(tmp_path, _start(tmp_path, words, env | more), words)
 
     yield call
     call("down", "--all")
@@ -188,20 +216,17 @@ def test_one_that_does_not_come_up_says_why_and_is_gone(harness: Harness, tmp_pa
 
 
 def test_ctrl_c_while_it_comes_up_ends_it(harness: Harness, tmp_path: Path) -> None:
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "FAKE_QEMU": "fake.run=never"}
-    child = subprocess.Popen(
-        [sys.executable, str(tmp_path / "driver.py"), "up", "--profile", "unit"],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    words, apart = ("up", "--profile", "unit"), tmp_path / "apart"
+    apart.mkdir()
+    child = _start(apart, words, {"XDG_CACHE_HOME": str(tmp_path / "cache"), "FAKE_QEMU": "fake.run=never"})
     state = tmp_path / "cache/paraksm/fleets/fleet/state.json"
     while not state.exists():
         time.sleep(0.05)
     shown = harness("status")
     assert shown.returncode == 0
     assert "is coming up: 0 of 4 VMs" in shown.stdout
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=20)
-    assert child.returncode == 130
+    os.kill(child, signal.SIGINT)
+    assert _end(apart, child, words).returncode == 130
     assert _ours(tmp_path) == []
     assert not state.exists()
 
