@@ -208,14 +208,9 @@ class Remote:
             self._end(there)
 
     def _end(self, there: str) -> None:
-        """Terminate the program, if it still runs, and wait a moment for it to be gone."""
-        script = (
-            'read -r p < "$1/pid" && case "$(readlink "/proc/$p/exe")" in "$1"/*) ;; *) exit 0 ;; esac && '
-            'kill -TERM "$p" && for i in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || exit 0; sleep 0.3; done; '
-            'kill -KILL "$p"'
-        )
+        """Terminate the program, if it still runs or is about to, and wait a moment for it to be gone."""
         with contextlib.suppress(HostError):
-            self._host.run(["sh", "-c", script, "end", there], timeout=20, check=False)
+            self._host.run(["sh", "-c", _END, "end", there], timeout=60, check=False)
 
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:
@@ -251,7 +246,20 @@ class Remote:
 
 
 # the shell's number becomes the program's, so that whoever interrupts can find it
-_RUN = 'echo $$ > "$1/pid" && cd "$1" && exec "$1/fleet" run "$1/plan"'
+_RUN = 'echo $$ > "$1/pid" && [ ! -e "$1/ended" ] && cd "$1" && exec "$1/fleet" run "$1/plan"'
+_END = """
+: > "$1/ended" && read -r p < "$1/pid" || exit 0
+told=
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    case "$(readlink "/proc/$p/exe")" in
+        "$1"/*) [ -n "$told" ] || kill -TERM "$p"; told=1 ;;
+        *) [ -z "$told" ] && [ -d "/proc/$p" ] || exit 0 ;;
+    esac
+    sleep 0.3
+done
+case "$(readlink "/proc/$p/exe")" in "$1"/*) kill -KILL "$p" ;; esac
+"""
+"""The shell of :data:`_RUN` either sees the mark or has told its number, and is then the program a moment later."""
 _KSMD_PID = 'for d in /proc/[0-9]*; do read -r n < $d/comm && [ "$n" = ksmd ] && echo ${d#/proc/}; done 2>/dev/null'
 _KSMD_SCHEDULING = f"for p in $({_KSMD_PID}); do cut -d' ' -f19,40,41 /proc/$p/stat; done"
 """Nice value, real-time priority and policy: fields 19, 40 and 41 of its stat."""

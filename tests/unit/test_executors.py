@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -139,12 +142,12 @@ def test_cancelling_ends_the_fleet_there(server: Server, ksm: Path, tmp_path: Pa
 
         thread = threading.Thread(target=execute)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not _sleepers():
             time.sleep(0.1)
         assert _sleepers()
         remote.cancel()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
     assert _sleepers() == []
     assert isinstance(failures[0], FleetError)
@@ -163,6 +166,28 @@ def _sleepers() -> list[str]:
         if target.startswith("/tmp/paraksm.") and target.endswith("/fleet") and MARK.encode() in words:
             out.append(target)
     return out
+
+
+def _sleep_in(folder: Path) -> list[str]:
+    """What calls a program a fleet that sleeps for long, by its shell."""
+    shutil.copy("/bin/sleep", folder / "fleet")
+    return ["sh", "-c", executors._RUN.replace('run "$1/plan"', MARK), "fleet", str(folder)]
+
+
+def test_a_fleet_that_was_ended_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    run = _sleep_in(tmp_path)
+    subprocess.run(["sh", "-c", executors._END, "end", str(tmp_path)], check=True)
+    assert subprocess.run(run, check=False, timeout=60).returncode == 1
+
+
+def test_a_fleet_is_ended_whose_shell_is_just_about_to_become_it(tmp_path: Path) -> None:
+    run = _sleep_in(tmp_path)
+    run[2] = run[2].replace("exec", "sleep 0.5 && exec")
+    child = subprocess.Popen(run)
+    while not (tmp_path / "pid").exists():
+        time.sleep(0.01)
+    subprocess.run(["sh", "-c", executors._END, "end", str(tmp_path)], check=True)
+    assert child.wait(60) in (1, -signal.SIGTERM)
 
 
 def test_a_cancelled_cell_is_not_recorded_as_failed(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _start(folder: Path, words: tuple[str, ...], env: dict[str, str]) -> int:
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         os.environ.update(env)
-        workbench.workbench = _stand_in(folder)  # type: ignore[assignment]
+        workbench.workbench = _stand_in(folder)
         keeper._END = 2.0
         sys.argv = ["harness", "-q", "fleet", *words]
         main()
