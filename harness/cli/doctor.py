@@ -20,30 +20,9 @@ def command(
 
     Example: harness doctor --json | jq '.[] | select(.state != "ok")'
     """
-    from dataclasses import asdict
-    from json import dumps
-
     from harness import doctor
+    from harness.cli.findings import show
 
     findings = doctor.examine()
-    if json:
-        typer.echo(dumps([asdict(finding) for finding in findings], indent=1))
-    else:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False)
-        for name in ("check", "state", "evidence", "next"):
-            table.add_column(name, overflow="fold")
-        colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-        for finding in findings:
-            state = f"[{colours[finding.state]}]{finding.state}[/]"
-            table.add_row(finding.check, state, _plain(finding.evidence), _plain(finding.fix))
-        Console().print(table)
+    show(findings, json)
     raise typer.Exit(doctor.severity(findings))
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

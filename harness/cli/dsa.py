@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Identity, Json, KnownHosts
+from harness.cli.target import Target, shell_of
 
 if TYPE_CHECKING:
     from harness.dsa import Shell, Status, Write
@@ -21,31 +19,15 @@ app = typer.Typer(
     "Without --target it is this machine's; a guest of `harness boot --dsa 1 --ssh-port 0` is a target like a server.",
 )
 
-_Target = Annotated[
-    str | None, typer.Option("--target", metavar="ssh://USER@HOST:PORT", help="Another machine; default: this one.")
-]
 _Devices = Annotated[
     list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Which, say dsa0; default: all there are.")
 ]
 _Plan = Annotated[bool, typer.Option("--plan", help="Print the writes, as shell commands; change nothing.")]
 
 
-@contextmanager
-def _shell(target: str | None, identity: Path | None, known_hosts: Path | None) -> Iterator[Shell]:
-    from harness import dsa
-
-    if target is None:
-        yield dsa.local
-        return
-    from harness.host import Host
-
-    with Host.connect(target, identity, known_hosts) as host:
-        yield dsa.on(host)
-
-
 @app.command("status")
 def status(
-    target: _Target = None, identity: Identity = None, known_hosts: KnownHosts = None, json: Json = False
+    target: Target = None, identity: Identity = None, known_hosts: KnownHosts = None, json: Json = False
 ) -> None:
     """Show each device with its queues, engines and drivers, and what its last command said.
 
@@ -53,7 +35,7 @@ def status(
     """
     from harness import dsa
 
-    with _shell(target, identity, known_hosts) as shell:
+    with shell_of(target, identity, known_hosts) as shell:
         _show(dsa.read(shell), json)
 
 
@@ -81,7 +63,7 @@ def configure(
         str | None, typer.Option(metavar="TEXT", help="Name of the queues; default: the sub-driver's.")
     ] = None,
     plan: _Plan = False,
-    target: _Target = None,
+    target: Target = None,
     identity: Identity = None,
     known_hosts: KnownHosts = None,
     json: Json = False,
@@ -110,7 +92,7 @@ def configure(
         driver=None if driver == "none" else driver,
         client=name,
     )
-    with _shell(target, identity, known_hosts) as shell:
+    with shell_of(target, identity, known_hosts) as shell:
         before = dsa.read(shell)
         chosen = [before.device(each) for each in devices] if devices else list(before.devices)
         writes = [write for device in chosen for write in dsa.plan(device, layout, before.drivers)]
@@ -121,7 +103,7 @@ def configure(
 def reset(
     devices: _Devices = None,
     plan: _Plan = False,
-    target: _Target = None,
+    target: Target = None,
     identity: Identity = None,
     known_hosts: KnownHosts = None,
     json: Json = False,
@@ -132,7 +114,7 @@ def reset(
     """
     from harness import dsa
 
-    with _shell(target, identity, known_hosts) as shell:
+    with shell_of(target, identity, known_hosts) as shell:
         before = dsa.read(shell)
         chosen = [before.device(each) for each in devices] if devices else list(before.devices)
         _carry_out(shell, [write for device in chosen for write in dsa.release(device)], plan, json)

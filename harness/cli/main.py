@@ -12,7 +12,20 @@ import typer
 from harness import __version__
 from harness.errors import HarnessError
 
-COMMANDS = ("doctor", "build", "patch", "boot", "dsa", "fleet", "experiment", "report", "bench", "profile", "cache")
+COMMANDS = (
+    "doctor",
+    "build",
+    "patch",
+    "boot",
+    "dsa",
+    "host",
+    "fleet",
+    "experiment",
+    "report",
+    "bench",
+    "profile",
+    "cache",
+)
 """``harness/cli/<name>.py`` has ``app`` (a group) or ``command`` (a function), and imports rooms only when called."""
 
 app = typer.Typer(

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A booted guest as a server with the accelerator: looked at over ssh."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from harness.images import Image
+from harness.kbuild import KernelBuild
+from harness.machine import Machine, MachineSpec, free_port
+from harness.qbuild import QemuBuild
+from harness.ssh import Access, grant
+
+pytestmark = pytest.mark.boot
+
+
+@pytest.fixture(scope="module")
+def server(
+    qemu_build: QemuBuild,
+    kernel_build: KernelBuild,
+    functional_image: Image,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Access]:
+    """One guest with an accelerator behind an IOMMU, for all tests of this file."""
+    folder = tmp_path_factory.mktemp("server")
+    access = grant(folder, free_port())
+    spec = MachineSpec(
+        qemu_build, kernel_build, functional_image, "functional", 512, fw_cfg=access.fw_cfg, ssh_port=access.port,
+        dsa=({},), iommu=True,
+    )  # fmt: skip
+    with Machine(spec, folder / "run") as machine:
+        machine.start(timeout=120)
+        yield access
+
+
+def harness(server: Access, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command line, with the guest as its target."""
+    login = ["--target", server.url, "--identity", str(server.identity), "--known-hosts", str(server.known_hosts)]
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "-q", *words, *login],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_guest_is_looked_at_as_a_server_is(server: Access) -> None:
+    done = harness(server, "host", "check", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr  # something to know, nothing that forbids
+    found: dict[str, dict[str, str]] = {}
+    for finding in json.loads(done.stdout):
+        found.setdefault(finding["check"], finding)
+    states = {name: finding["state"] for name, finding in found.items()}
+    good = ("machine", "DSA", "idxd", "firmware: VT-d", "IOMMU", "KSM", "NUMA", "swap")
+    assert {name: states[name] for name in good} == dict.fromkeys(good, "ok")
+    assert "para_c" in found["KSM"]["evidence"]
+    assert found["word intel_iommu"]["state"] == "warn"  # intel_iommu=on alone
+    assert found["THP"]["evidence"].startswith("never")
+    assert found["counters"]["state"] == found["CAT"]["state"] == "warn"
+    assert all(finding["fix"] for finding in found.values() if finding["state"] != "ok")
