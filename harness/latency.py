@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from hdrh.histogram import HdrHistogram
@@ -159,6 +160,18 @@ def pool(runs: Iterable[ClientRun]) -> dict[tuple[Kind, Start], Latencies]:
         for key, found in run.latencies.items():
             parts.setdefault(key, []).append(found)
     return {key: Latencies.pooled(found) for key, found in parts.items()}
+
+
+def highest(bucket: int) -> int:
+    """The highest latency (ns) that a bucket holds: what a percentile in it is."""
+    histogram = _unfilled()
+    return int(histogram.get_highest_equivalent_value(histogram.get_value_from_index(bucket)))
+
+
+@cache
+def _unfilled() -> HdrHistogram:
+    """For its buckets alone."""
+    return _empty()
 
 
 def _empty() -> HdrHistogram:

@@ -11,7 +11,7 @@ from typing import Generic, Literal, TypeVar
 from harness.experiment.spec import Spec, Workload, inequality, workloads
 from harness.experiment.store import RunRecord
 from harness.latency import Start
-from harness.report import paper, statistics
+from harness.report import paper, statistics, tails
 from harness.report.statistics import Estimate
 from harness.systems import System, systems
 
@@ -95,6 +95,8 @@ class Bar(Compared):
     """Latencies that a percentile is of, all clients and seeds together."""
     intended: Estimate | None = None
     """As ``ratio``, with latencies from when operations should have been sent."""
+    pooled: Estimate | None = None
+    """As ``ratio``, of the latencies of all seeds together; None where there is one seed, or no latencies."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
         return Bar(system, workload, "failed", f"no {workload.operation} occurred")
     times = _times(workload, records)
     base, _, _ = standing(selection, systems()[str(selection.spec.baseline)], workload)
-    ratio = intended = None
+    ratio = intended = pooled = None
     if base and all(_occurred(workload, record) for record in base):
         other = [seed for seed, (a, b) in enumerate(zip(records, base, strict=True), 1) if _model(a) != _model(b)]
         if other and not (workload.operation and _loads_differ(selection, system)):
@@ -232,6 +234,9 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
         ratio = statistics.paired_ratio(times, _times(workload, base))
         if workload.operation:
             intended = statistics.paired_ratio(*(_times(workload, part, "intended") for part in (records, base)))
+            if selection.seeds > 1:
+                both = ([tails.of(record, workload.operation) for record in part] for part in (records, base))
+                pooled = tails.pooled_ratio(*both)
     share = statistics.median([item["ksmd_ns"] / item["corun_ns"] for item in ours])
     return Bar(
         system,
@@ -244,6 +249,7 @@ def _bar(selection: Selection, system: System, workload: Workload) -> Bar:
         seconds=statistics.median([time / 1e9 for time in times]),
         samples=sum(_tail(workload, record)["n"] for record in records) if workload.operation else None,
         intended=intended,
+        pooled=pooled,
     )
 
 

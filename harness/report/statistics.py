@@ -10,7 +10,7 @@ from typing import Any
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-_SEED = 20_250_707
+SEED = 20_250_707
 """A fixed seed of the resampling: the same samples give the same interval."""
 
 
@@ -137,7 +137,7 @@ def _bootstrap(data: Any, method: str) -> tuple[float, float]:
             confidence_level=LEVEL,
             n_resamples=RESAMPLES,
             method=method,
-            rng=numpy.random.default_rng(_SEED),
+            rng=numpy.random.default_rng(SEED),
         ).confidence_interval
     return float(interval.low), float(interval.high)
 

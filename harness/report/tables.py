@@ -36,7 +36,7 @@ def of_degradation(result: Degradation) -> Table:
     for system, mean in result.geomeans.items():
         ours = _mean(result, system, mean)
         papers = _paper("degradation", system, "GeoMean")
-        rows.append(("GeoMean", systems()[system].label, "", ours, papers, *[""] * 7))
+        rows.append(("GeoMean", systems()[system].label, "", ours, papers, *[""] * 8))
     notes = [*result.stamps, *_absent_workloads(result)]
     return Table(
         f"{spec.title} ({spec.paper})",
@@ -53,6 +53,7 @@ def of_degradation(result: Degradation) -> Table:
             "metric",
             "n",
             "from intended start",
+            "seeds pooled",
         ),
         tuple(rows),
         tuple(notes),
@@ -117,7 +118,7 @@ def _row(bar: Bar) -> tuple[str, ...]:
     papers = there or (f"{mean} (mean of {both})" if mean else "")
     if bar.status != "result":
         text = bar.status if bar.status == "not built yet" else f"{bar.status}: {bar.reason}"
-        what = (bar.workload.metric, "", "")
+        what = (bar.workload.metric, "", "", "")
         return (bar.workload.label, bar.system.label, "", text, papers, "", "", table2, "", *what)
     return (
         bar.workload.label,
@@ -132,6 +133,7 @@ def _row(bar: Bar) -> tuple[str, ...]:
         bar.workload.metric,
         "" if bar.samples is None else str(bar.samples),
         _ratio(bar.intended),
+        _ratio(bar.pooled),
     )
 
 
@@ -293,6 +295,7 @@ def values(result: Degradation | Saving | Efficiency) -> dict[str, Any]:
                 "samples": bar.samples,
                 "degradation": plain_estimate(bar.ratio),
                 "degradation_from_intended_start": plain_estimate(bar.intended),
+                "degradation_of_pooled_seeds": plain_estimate(bar.pooled),
                 "ksmd_utilisation": plain_estimate(bar.utilisation),
                 "time_share_bound": bar.bound,
                 "seconds": plain_estimate(bar.seconds),
