@@ -14,6 +14,7 @@ from harness.experiment.spec import Workload, workloads
 from harness.experiment.store import RunRecord
 from harness.report import analysis, paper, statistics, tables
 from harness.report.analysis import Curve, Selection, Status
+from harness.report.paper import PaperValue
 from harness.report.statistics import Estimate
 from harness.report.tables import Table
 from harness.systems import System, systems
@@ -43,7 +44,7 @@ class Size:
     efficiency: Estimate | None = None
     """That, over the smallest size's."""
     use: Estimate | None = None
-    """Descriptors in batches, over what had room in them, 0 to 1."""
+    """Descriptors in batches, over the batch size times their number, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def batches(selection: Selection) -> Batches:
                 _over(_saved(records), _saved(before)),
                 statistics.median(analysis.yields(records)),
                 _over(analysis.yields(records), analysis.yields(least)),
-                _use(records),
+                _use(records, size),
             )
         )  # fmt: skip
-    return Batches(selection, system, workload, tuple(sizes), analysis.stamps(selection))
+    return Batches(selection, system, workload, tuple(sizes), (system.label, *analysis.stamps(selection)))
 
 
 def _saved(records: list[RunRecord]) -> list[float]:
@@ -95,15 +96,19 @@ def _over(ours: list[float], theirs: list[float]) -> Estimate | None:
     return statistics.paired_ratio(ours, theirs)
 
 
-def _use(records: list[RunRecord]) -> Estimate | None:
-    """Median of the seeds' utilisation; none where no batch was sent or the kernel does not count."""
-    shares = [descriptor_utilisation(record) for record in records]
+def _use(records: list[RunRecord], size: int) -> Estimate | None:
+    """Median of the seeds' utilisation; none where nothing was compared."""
+    shares = [descriptor_utilisation(record, size) for record in records]
     there = [share for share in shares if share is not None]
     return statistics.median(there) if there and len(there) == len(shares) else None
 
 
-def descriptor_utilisation(record: RunRecord) -> float | None:
-    """Descriptors that batches of the window held, over those that they had room for: sum of WDs / (BDs x batch size).
+def descriptor_utilisation(record: RunRecord, size: int) -> float | None:
+    """Comparisons of the window, over how often some were asked for together times the batch size set.
+
+    The paper's ratio: of the number of work descriptors in a list to the *preset* batch size. So a batch that began
+    with fewer candidates counts as badly filled, too; what the kernel had room for (``offload_slots_total``) leaves
+    that out.
 
     Raises:
         UsageError: the kernel of this run has no such counters.
@@ -112,17 +117,20 @@ def descriptor_utilisation(record: RunRecord) -> float | None:
     with (record.path / "samples.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     try:
-        used, room = (
-            int(rows[-1][name]) - int(rows[0][name]) for name in ("offload_slots_used", "offload_slots_total")
-        )
+        used, rounds = (int(rows[-1][name]) - int(rows[0][name]) for name in ("offload_slots_used", "offload_rounds"))
     except KeyError as error:
         raise UsageError(f"{record.path}: its kernel does not count {error}", hint="run it on this series") from error
-    return used / room if room else None
+    return used / (rounds * size) if rounds else None
+
+
+def papers(result: Batches, size: int) -> PaperValue | None:
+    """The paper's number for a size; it knows one Para-ksmC."""
+    return paper.find(LESS[result.selection.spec.kind], "para-ksmc", str(size))
 
 
 def paper_value(result: Batches, size: int) -> str:
     """The number, or bound, that the paper gives for a size."""
-    found = paper.find(LESS[result.selection.spec.kind], result.system.id, str(size))
+    found = papers(result, size)
     return found.text if found else ""
 
 

@@ -389,7 +389,7 @@ def _batch_bars(axes: Any, result: Batches) -> None:
             axes.text(x, height + 0.01 * scale, f"{scale * value.value:.{1 if full else 2}f}", ha="center",
                       va="bottom", fontsize=8)  # fmt: skip
             tops.append(height)
-        there = paper.find(batches.LESS[result.selection.spec.kind], result.system.id, str(size.batch))
+        there = batches.papers(result, size.batch)
         if there is not None:
             # a number is a diamond; a bound points to where the value may lie
             mark = "v" if there.unit.startswith("% at most") else "^" if there.unit.startswith("% at least") else "D"
