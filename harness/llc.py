@@ -140,14 +140,14 @@ class Missed:
         return self.cycles(owner) / self.instructions[owner] if self.instructions[owner] else 0.0
 
 
-def caches_for(vms: int, vm_mib: float, masks: Mapping[str, int]) -> Caches:
+def caches_for(vms: int, vm_mib: float, masks: Mapping[str, int], times: float = 1.0) -> Caches:
     """Caches for a fleet: to its memory what the paper's are to that of its fleet, by the nearest power of two.
 
     The shared one goes by the memory of all VMs, the private one by that of one: a VM's part of the shared cache and
-    its processor's own cache keep their proportion to what the VM works on.
+    its processor's own cache keep their proportion to what the VM works on. The shared one is ``times`` as large.
     """
     return Caches(
-        sets=_nearest(PAPER_BYTES * vms * vm_mib / PAPER_FLEET_MIB / (WAYS * LINE)),
+        sets=_nearest(times * PAPER_BYTES * vms * vm_mib / PAPER_FLEET_MIB / (WAYS * LINE)),
         private_sets=_nearest(PAPER_PRIVATE_BYTES * vm_mib / PAPER_VM_MIB / (PRIVATE_WAYS * LINE)),
         masks=masks,
     )
@@ -218,5 +218,6 @@ def metrics(missed: Missed) -> dict[str, Any]:
         "llc_ksmd": round(missed.miss_rate("ksmd"), 9),
         **{f"llc_accesses_{owner}": missed.data(owner).accesses for owner in get_args(Owner)},
         **{f"llc_misses_{owner}": missed.data(owner).misses for owner in get_args(Owner)},
+        **{f"llc_instructions_{owner}": missed.instructions[owner] for owner in get_args(Owner)},
         **{f"cpi_{owner}": round(missed.cycles_per_instruction(owner), 9) for owner in get_args(Owner)},
     }

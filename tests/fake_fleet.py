@@ -10,11 +10,14 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness import fleet
 from harness.errors import MachineError
+from harness.experiment import watches
 from harness.experiment.artefacts import EMULATED, Artefacts
 from harness.experiment.plan import Cell
+from harness.experiment.store import canonical
 
 ARTEFACTS = Artefacts(
     EMULATED, "measured", {"kernel": {"version": "6.1.192", "digest": "aa"}, "qemu": {"digest": "bb"}}
@@ -70,6 +73,16 @@ def result(plan: fleet.FleetPlan, **change: int) -> bytes:
     return body + f"end {zlib.crc32(body):08x} {len(body)}\n".encode()
 
 
+WATCHED: dict[str, dict[str, Any]] = {
+    "functions": {"functions": {"memcmp": 210, "xxh64": 170, "ksm_scan_thread": 20, "get_ksm_page": 600}},
+    "misses": {
+        "llc_vm1": 0.5, "llc_core": 0.6, "llc_ksmd": 0.9, "cpi_vm1": 2.0, "cpi_ksmd": 4.0, "cpi_other": 1.0,
+        "llc_instructions_vm1": 100, "llc_instructions_ksmd": 50, "llc_instructions_other": 1,
+    },
+}  # fmt: skip
+"""What a watch would have counted."""
+
+
 class FakeExecutor:
     """Answers with :func:`result`; may be slow, wrong, or deadly."""
 
@@ -96,6 +109,8 @@ class FakeExecutor:
             self.before(cell)
             if self._stop.wait(self.seconds):
                 raise MachineError("the machine was stopped")
+            if cell.watch:
+                (work / watches.FILE).write_text(canonical(WATCHED[cell.watch.name]))
             return result(cell.fleet, **self.change)
         finally:
             with self._lock:

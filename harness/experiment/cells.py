@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.config import atomic_write
 from harness.errors import Busy, FleetError, Interrupted, MachineError
-from harness.experiment import trial
+from harness.experiment import trial, watches
 from harness.experiment.plan import Cell, Plan, Row
 from harness.experiment.store import HOST, Store, write_manifest
 from harness.run import Deadline
@@ -183,7 +183,7 @@ def _one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Even
             try:
                 raw = executor.execute(cell, work)
                 atomic_write(work / "results.raw", raw)
-                metrics = measure(cell, raw, work)
+                metrics = measure(cell, raw, work) | watched(cell, work)
             except (MachineError, FleetError) as error:
                 if cancelled.is_set():  # it failed because it was stopped
                     raise Interrupted("interrupted") from error
@@ -197,7 +197,7 @@ def _one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Even
                 outcome="failed" if failure else "ok",
                 reason=failure.reason if failure else "",
                 metrics=metrics,
-                identical=("plan.txt", "results.raw", "samples.csv", "vm_samples.csv"),
+                identical=("plan.txt", "results.raw", "samples.csv", "vm_samples.csv", watches.FILE),
             )
             atomic_write(
                 work / HOST,
@@ -223,6 +223,22 @@ def _tidy(work: Path, final: Path) -> None:
     for path in work.iterdir():
         if not path.is_file() or path.name == "results.bin":  # sockets; and results.raw is the same bytes
             path.unlink()
+
+
+def watched(cell: Cell, work: Path) -> dict[str, Any]:
+    """What was counted from outside, which the executor has left in a file.
+
+    Raises:
+        MachineError: there is none.
+
+    """
+    if cell.watch is None:
+        return {}
+    try:
+        found: dict[str, Any] = json.loads((work / watches.FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MachineError(f"nobody counted {cell.watch.name} while the window was open") from error
+    return found
 
 
 def _tails(result: FleetResult) -> dict[str, dict[str, dict[str, int]]]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from harness import checkpoint
 from harness.config import atomic_write
 from harness.errors import FleetError, HostError, MachineError
-from harness.experiment import trial
+from harness.experiment import trial, watches
 from harness.experiment.dataset import FILE
 from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
+from harness.experiment.store import canonical
 from harness.run import Crew, check_called_off
 from harness.systems import catalogue, knob_files
 from harness.ui import ui
@@ -72,11 +73,15 @@ class Sealed:
             fw_cfg=parts,
             dsa=cell.devices,
         )
+        plugin = cell.watch.plugin(self._bench, cell.memory_mib, work) if cell.watch else ""
         try:
             with contextlib.ExitStack() as stack, self._crew.joined():
                 with checkpoint.held(cell.checkpoint, lambda folder: self._load(spec, folder, work)) as saved:
-                    machine = stack.enter_context(self._started(replace(spec, incoming=saved), work))
-                return self._result(machine, work, "the fleet program")
+                    machine = stack.enter_context(self._started(replace(spec, incoming=saved, plugin=plugin), work))
+                raw = self._result(machine, work, "the fleet program")
+            if cell.watch:
+                atomic_write(work / watches.FILE, canonical(cell.watch.metrics(self._bench, work)))
+            return raw
         finally:
             for path in parts.values():  # together they are plan.txt
                 path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from harness.experiment.artefacts import EMULATED, Artefacts
 from harness.experiment.dataset import FILE, Dataset, first_rows
 from harness.experiment.spec import Axes, Knobs, Spec, workloads
 from harness.experiment.store import RunRecord, State, Store, key_of
+from harness.experiment.watches import Watch, watch
 from harness.systems import find, lacking, machine_devices, systems, waiting
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Cell:
     """Real training data, if not generated."""
     batch: int | None = None
     """Pages in a batch, where the spec has that axis; the plan holds it, so it is no input of its own."""
+    watch: Watch | None = None
+    """What looks at the machine from outside, if anything does."""
 
     @property
     def fleet(self) -> FleetPlan:
@@ -91,6 +94,7 @@ class Cell:
             "backend": self.plan.backend if self.plan else NO_FLEET,
             "mode": self.artefacts.mode if self.artefacts else "",
             "target": self.artefacts.target if self.artefacts else "",
+            **({"watch": self.watch.name} if self.watch else {}),
         }
 
     @property
@@ -109,6 +113,7 @@ class Cell:
             "machine": dict(self.machine) if self.emulated else {},
             **({"checkpoint": self.checkpoint.key} if self.resumes else {}),
             **({"dataset": self.dataset.inputs} if self.dataset else {}),
+            **({"watch": self.watch.inputs} if self.watch else {}),
             **self.artefacts.inputs,
         }
 
@@ -156,7 +161,8 @@ class Cell:
     def label(self) -> str:
         """For people."""
         batch = "" if self.batch is None else f", batches of {self.batch}"
-        return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}{batch}"
+        watched = f", {self.watch.name} counted" if self.watch else ""
+        return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}{batch}{watched}"
 
     def _name(self, kind: Literal["family", "label"]) -> str:
         return str(getattr(workloads()[self.workload], kind))
@@ -234,6 +240,11 @@ def make(
     from harness import fleet
 
     profile, preset, seeds = profile or spec.profile, preset or spec.preset, seeds or spec.axes.seeds
+    if spec.kind == "misses" and not virtual:
+        raise UsageError(
+            f"{spec.id} counts misses of modelled caches, on machines of ours", hint="without --target; on a host: perf"
+        )
+    looks = partial(watch, spec.watch, preset=preset, cache_times=spec.cache_times) if virtual else None
     knobs = spec.knobs(preset)
     data = None if dataset is None else first_rows(dataset, fleet.profile(profile).dataset_rows)
     capabilities = promised if artefacts is None else artefacts.capabilities
@@ -249,7 +260,7 @@ def make(
         return Plan(spec, profile, preset, 1, tuple(_trial(name, artefacts) for name in there), absent)
     runs = dict.fromkeys(workloads()[name].fleet for name in spec.axes.workload if name not in absent)
     cells = tuple(
-        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data, batch)
+        _cell(system, workload, seed, profile, knobs[system], artefacts, virtual, data, batch, looks)
         for seed in range(1, seeds + 1)
         for workload in runs
         for system in spec.axes.system
@@ -269,6 +280,7 @@ def _cell(
     virtual: bool,
     dataset: Dataset | None,
     batch: int | None = None,
+    looks: Callable[[FleetPlan], Watch | None] | None = None,
 ) -> Cell:
     plan = fleet_plan(system, workload, seed, profile, knobs, virtual=virtual)
     if dataset is not None:
@@ -280,7 +292,8 @@ def _cell(
     if virtual:
         machine["devices"] = list(machine_devices())
         machine["argv"] = machine_argv(machine["memory_mib"], seed, tuple(machine["devices"]))
-    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset, batch)
+    found = looks(plan) if looks else None
+    return Cell(system, workload, seed, profile, plan, plan.render(), machine, artefacts, dataset, batch, found)
 
 
 def _trial(system: str, artefacts: Artefacts | None) -> Cell:
@@ -393,6 +406,7 @@ def rows(plan: Plan, store: Store, stated: float) -> list[Row]:
             out.append(Row(cell, state, 0.0, ""))
             continue
         like = {name: cell.properties[name] for name in ("system", "workload", "profile", "backend")}
+        like["watch"] = cell.properties.get("watch")
         if cell.artefacts is not None:
             like["target"] = cell.artefacts.target
         mark = tuple(like.values())

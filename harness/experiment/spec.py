@@ -76,11 +76,33 @@ class Knobs(_Strict):
         return self
 
 
+class Masks(_Strict):
+    """Ways of the shared cache that processors may fill, bit 0 for way 0.
+
+    ``core`` is VM 1's, which is ksmd's too; ``others`` are those of all other VMs.
+    """
+
+    core: Annotated[int, Field(ge=1, lt=2**15)]
+    others: Annotated[int, Field(ge=1, lt=2**15)]
+
+
+class Ways(_Strict):
+    """How a preset divides the shared cache: where VM 1 serves clients, and where every VM works for itself."""
+
+    served: Masks
+    alone: Masks
+
+
 class Catalogue(_Strict):
     """All workloads and presets there are."""
 
     workload: tuple[Workload, ...]
     preset: dict[str, dict[str, Knobs]]
+    ways: dict[str, Ways]
+
+
+WatchName = Literal["", "misses", "functions"]
+"""What looks at a machine of ours from outside: modelled caches, or a profiler of ksmd."""
 
 
 class Axes(_Strict):
@@ -121,6 +143,7 @@ class Spec(_Strict):
         "efficiency",
         "utilisation",
         "timeline",
+        "misses",
         "batch-saving",
         "batch-efficiency",
         "batch-use",
@@ -134,12 +157,16 @@ class Spec(_Strict):
         Literal[
             "application_ns", "ksmd_utilisation", "saved_bytes", "saved_per_ksmd_time", "descriptor_utilisation",
             "core_shares", "operation_cycles", "operation_latency",
+            "core_shares", "llc_misses", "function_shares",
         ],
         ...,
     ]  # fmt: skip
     profile: str
     preset: str
     unequal: tuple[str, ...] = ()
+    watch: WatchName = ""
+    cache_times: Annotated[float, Field(gt=0, le=4096)] = 1.0
+    """Size of the modelled shared cache, over that which is to the fleet's memory as the paper's is."""
     axes: Axes
     verdict: tuple[Verdict, ...] = ()
 
@@ -158,6 +185,8 @@ class Spec(_Strict):
             raise ValueError("axes.system: there is no efficiency without ksmd")
         self._batches()
         self._operations()
+        if self.kind == "misses" and (self.watch != "misses" or self.baseline not in self.axes.system):
+            raise ValueError('watch, baseline: misses need watch = "misses", and one of the systems to compare with')
         one = len(self.axes.workload) == 1 or self.axes.workload_choice == "first"
         if self.kind == "timeline" and (len(self.axes.system) != 1 or not one):
             raise ValueError("axes: a timeline is of one system and one workload")
@@ -265,6 +294,11 @@ def workloads() -> dict[str, Workload]:
 def presets() -> dict[str, dict[str, Knobs]]:
     """Presets by name."""
     return catalogue().preset
+
+
+def ways() -> dict[str, Ways]:
+    """How presets divide the shared cache, by preset."""
+    return catalogue().ways
 
 
 def names() -> list[str]:

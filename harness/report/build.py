@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write
-from harness.report import analysis, batches, figures, operations, page, shares, tables
+from harness.report import analysis, batches, figures, misses, operations, page, shares, tables
 from harness.report.analysis import Selection
 from harness.report.tables import Table
 
@@ -57,6 +57,10 @@ def _drawn(selection: Selection, base: Path) -> tuple[Table, dict[str, Any], lis
         single = operations.operations(selection)
         values = tables.heading(selection, single.stamps) | operations.values(single)
         return operations.table(single), values, figures.draw_operations(single, base), single
+    if kind == "misses":
+        found = misses.misses(selection)
+        values = tables.heading(selection, found.stamps) | misses.values(found)
+        return misses.table(found), values, figures.draw_misses(found, base), found
     sizes = batches.batches(selection)
     values = tables.heading(selection, sizes.stamps) | batches.values(sizes)
     return batches.table(sizes), values, figures.draw_batches(sizes, base), sizes

@@ -14,6 +14,8 @@ from harness.experiment.spec import workloads
 from harness.report import batches, operations, paper, shares
 from harness.report.analysis import Bar, Compared, Comparison, Degradation, Efficiency, Saving
 from harness.report.batches import Batches
+from harness.report.functions import GROUPS, REST, Breakdown
+from harness.report.misses import Misses
 from harness.report.operations import Operations
 from harness.report.paper import PaperValue
 from harness.report.shares import Timeline, Utilisation
@@ -42,8 +44,8 @@ _MEAN = "GeoMean"
 
 
 @contextlib.contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure outside pyplot's global state: reports may be drawn from any thread."""
+def _canvas(width: float, height: float, ratios: tuple[float, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """A figure outside pyplot's global state: reports may be drawn from any thread. With ratios, axes side by side."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure, figure.add_subplot()
+        yield figure, figure.subplots(1, len(ratios), width_ratios=ratios) if ratios else figure.add_subplot()
 
 
 def _save(figure: Any, base: Path) -> list[Path]:
@@ -273,6 +275,16 @@ def draw_saving(result: Saving, base: Path) -> list[Path]:
 
 def draw_utilisation(result: Utilisation, base: Path) -> list[Path]:
     """Draw Table 2 as columns to ``base`` with the suffixes .png and .svg; returns the paths."""
+    return _draw_table(result, base, "ksmd_utilisation", "ksmd's share of its processor  [%]")
+
+
+def draw_misses(result: Misses, base: Path) -> list[Path]:
+    """Draw Table 3 as columns to ``base`` with the suffixes .png and .svg; returns the paths."""
+    return _draw_table(result, base, "llc_miss_rate", "VM 1's misses in the modelled shared cache  [%]")
+
+
+def _draw_table(result: Utilisation | Misses, base: Path, metric: str, label: str) -> list[Path]:
+    """Shares by system and column, each with the paper's number, as columns."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -283,13 +295,13 @@ def draw_utilisation(result: Utilisation, base: Path) -> list[Path]:
     with _canvas(9.0, 4.2) as (figure, axes):
         for column, group in enumerate(groups):
             for x, name in _places(column, list(spec.axes.system), width):
-                entry, there = result.at(name, group), paper.find("ksmd_utilisation", name, group)
+                entry, there = result.at(name, group), paper.find(metric, name, group)
                 top = 0.0
                 if entry.share is None:
                     # the word stands clear of the paper's mark
-                    y = there.value + 5 if there is not None and there.value < 30 else 0.8
-                    words = _because(entry.status, group)
-                    axes.text(x, y, words, rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)
+                    foot, gap = (there.value, 15) if there is not None else (0, 2)
+                    axes.annotate(_because(entry.status, group), (x, foot), (0, gap), textcoords="offset points",
+                                  rotation=90, ha="center", va="bottom", fontsize=7, color=_QUIET)  # fmt: skip
                 else:
                     top = 100 * entry.share.value
                     axes.bar(x, top, width * 0.92, color=entry.system.face, hatch=entry.system.hatch, edgecolor="0")
@@ -301,14 +313,16 @@ def draw_utilisation(result: Utilisation, base: Path) -> list[Path]:
                 if there is not None:
                     axes.plot(x, there.value, marker="D", markersize=5, markerfacecolor="1", markeredgecolor="0",
                               linestyle="none", zorder=5)  # fmt: skip
-                    axes.text(x, there.value + 1.3, f"{there.value:g}", ha="center", va="bottom", fontsize=7)
+                    axes.annotate(f"{there.value:g}", (x, there.value), (0, 4), textcoords="offset points", ha="center",
+                                  va="bottom", fontsize=7, zorder=6,
+                                  bbox={"facecolor": "1", "edgecolor": "none", "pad": 0.6})  # fmt: skip
                 highest = max(highest, top, there.value if there else 0)
         axes.axvline(len(groups) - 1.5, color="0.8", linewidth=0.8)
         axes.set_xticks(range(len(groups)), groups)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.5, len(groups) - 0.5)
         axes.set_ylim(0, highest * 1.3)
-        axes.set_ylabel("ksmd's share of its processor  [%]")
+        axes.set_ylabel(label)
         axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
         marks: list[Any] = [
             Patch(facecolor=find(name).face, hatch=find(name).hatch, edgecolor="0", label=find(name).label)
@@ -418,11 +432,11 @@ def _batch_bars(axes: Any, result: Batches) -> None:
 
 
 def draw_timeline(result: Timeline, base: Path) -> list[Path]:
-    """Draw the left of Figure 3 to ``base`` with the suffixes .png and .svg; returns the paths."""
+    """Draw Figure 3 to ``base`` with the suffixes .png and .svg; returns the paths."""
     spec = result.selection.spec
     record = result.selection.any_record()
     virtual = record is not None and record.cell["mode"] == "measured"
-    with _canvas(9.0, 4.2) as (figure, axes):
+    with _canvas(11.0, 4.2, (2.2, 1.0)) as (figure, (axes, right)):
         if result.status != "result":
             axes.text(0.5, 50, f"{result.status}: {result.reason}", ha="center", color=_QUIET)
         starts = (0.0, *result.times[:-1]) if result.times else ()
@@ -447,8 +461,40 @@ def draw_timeline(result: Timeline, base: Path) -> list[Path]:
         axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
         if result.times:
             axes.legend(loc="upper left", ncols=4, fontsize=7.5)
-        _stamp(figure, result.stamps, 155)
+        _functions(right, result.functions)
+        _stamp(figure, result.stamps, 190)
         return _save(figure, base)
+
+
+def _functions(axes: Any, result: Breakdown) -> None:
+    """The right of Figure 3: what ksmd's instructions are spent on, the paper's numbers as marks."""
+    from matplotlib.lines import Line2D
+
+    names = [*GROUPS, REST]
+    highest = 40.0
+    for row, name in enumerate(names):
+        part, there = result.parts.get(name), paper.find("function_share", result.system.id, name)
+        if part is not None:
+            share = 100 * part.value
+            axes.barh(row, share, 0.62, color=result.system.face, edgecolor="0")
+            highest = max(highest, share)
+            axes.text(share + 1, row, f"{share:.1f}", va="center", fontsize=7.5)
+        if there is not None:
+            axes.plot(there.value, row - 0.42, marker="v", markersize=5, markerfacecolor="1", markeredgecolor="0",
+                      linestyle="none", zorder=5)  # fmt: skip
+            axes.text(there.value + 1.2, row - 0.46, f"{there.value:g}", va="center", fontsize=7)
+    if not result.parts:
+        axes.text(highest / 2, len(names) / 2, "not counted", ha="center", color=_QUIET)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.set_ylim(len(names) - 0.4, -0.9)
+    axes.set_xlim(0, highest * 1.18)
+    axes.set_xlabel(f"of {result.system.label}'s instructions  [%]")
+    axes.set_title("Functions of ksmd  –  Figure 3, right", loc="left", fontsize=10)
+    mark = Line2D([], [], marker="v", markerfacecolor="1", markeredgecolor="0", linestyle="none", label="paper")
+    axes.legend(handles=[mark], loc="lower right", fontsize=7.5)
 
 
 def draw_operations(result: Operations, base: Path) -> list[Path]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from harness.experiment.spec import Workload, workloads
 from harness.experiment.store import RunRecord
-from harness.report import analysis, means, paper, statistics, tables
+from harness.report import analysis, functions, means, paper, statistics, tables
 from harness.report.analysis import Selection, Status
+from harness.report.functions import Breakdown, breakdown
 from harness.report.statistics import Estimate
 from harness.report.tables import Table
 from harness.systems import System, systems
@@ -145,6 +146,8 @@ class Timeline:
     total: tuple[float, ...]
     """Of the two together."""
     stamps: tuple[str, ...]
+    functions: Breakdown
+    """Figure 3, right: of all seeds."""
 
 
 def timeline(selection: Selection) -> Timeline:
@@ -154,14 +157,16 @@ def timeline(selection: Selection) -> Timeline:
     records, status, reason = analysis.standing(selection, system, workload)
     marks = analysis.stamps(selection)
     if status != "result":
-        return Timeline(selection, system, workload, status, reason, (), (), (), (), marks)
+        return Timeline(selection, system, workload, status, reason, (), (), (), (), marks, breakdown(system, []))
     times, ksmd, application = bins(_samples(records[0]), BIN_NS)
     total = tuple(a + b for a, b in zip(ksmd, application, strict=True))
-    return Timeline(selection, system, workload, status, "", times, ksmd, application, total, marks)
+    return Timeline(
+        selection, system, workload, status, "", times, ksmd, application, total, marks, breakdown(system, records)
+    )
 
 
 def table_3(result: Timeline, points: int = 10) -> Table:
-    """Figure 3, left, as a table: the mean shares in ``points`` parts of the window, and over all of it."""
+    """Figure 3: the mean shares in ``points`` parts of the window, and over all of it; below it ksmd's functions."""
     import numpy
 
     spec = result.selection.spec
@@ -181,7 +186,10 @@ def table_3(result: Timeline, points: int = 10) -> Table:
     notes = [*result.stamps, f"bins of {BIN_NS // 1_000_000} ms, which end at samples; seed 1"]
     notes += [f"paper, {result.system.label} beside YCSB-d: {there.text} ({there.where})"] if there else []
     head = ("until [s]", "ksmd", f"VM 1 ({result.workload.label})", "both")
-    return Table(f"{spec.title} ({spec.paper})", head, tuple(rows), tuple(notes))
+    right = functions.table(
+        result.functions, f"What {result.system.label}'s instructions are spent on (Figure 3, right)"
+    )
+    return Table(f"{spec.title} ({spec.paper})", head, tuple(rows), tuple(notes), (right,))
 
 
 def values_3(result: Timeline) -> dict[str, Any]:
@@ -195,6 +203,7 @@ def values_3(result: Timeline) -> dict[str, Any]:
         "ksmd": list(result.ksmd),
         "application": list(result.application),
         "total": list(result.total),
+        "functions": {name: dataclasses.asdict(part) for name, part in result.functions.parts.items()},
     }
 
 

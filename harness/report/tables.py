@@ -22,6 +22,8 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    more: tuple[Table, ...] = ()
+    """What belongs below it."""
 
 
 def of_degradation(result: Degradation) -> Table:
@@ -194,7 +196,7 @@ def markdown(table: Table) -> str:
     out = [f"## {table.title}", "", line(table.head), "|" + "---|" * len(table.head)]
     out += [line(row) for row in table.rows]
     out += ["", *(f"- {note}" for note in table.notes), ""]
-    return "\n".join(out)
+    return "\n".join([*out, *(markdown(each) for each in table.more)])
 
 
 def plain(table: Table) -> str:
@@ -203,7 +205,8 @@ def plain(table: Table) -> str:
     widths = [max(len(row[column]) for row in grid) for column in range(len(table.head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in grid]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([table.title, "", *lines, "", *(f"  {note}" for note in table.notes)]) + "\n"
+    text = "\n".join([table.title, "", *lines, "", *(f"  {note}" for note in table.notes)]) + "\n"
+    return "\n".join([text, *(plain(each) for each in table.more)])
 
 
 def show(table: Table) -> None:
@@ -227,6 +230,9 @@ def show(table: Table) -> None:
     console.print(drawn)
     for note in table.notes:
         console.print(f"  {_escape(note)}", style="dim", highlight=False)
+    for each in table.more:
+        console.print()
+        show(each)
 
 
 def _escape(text: str) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,19 @@ class Sealed:
         devices: tuple[Mapping[str, str], ...] = (),
         *,
         pestered: bool = False,
+        plugin: Callable[[int], str] = lambda memory_mib: "",
     ) -> bytes:
-        """What the guest program wrote; ``pestered``: while QEMU's main loop had to answer questions all the time."""
+        """What the guest program wrote.
+
+        Args:
+            plan: the fleet.
+            work: for files of its own.
+            dataset: training data.
+            devices: the machine's DSAs.
+            pestered: QEMU's main loop has to answer questions all the time.
+            plugin: a plugin that looks on, by the memory of the machine.
+
+        """
         work.mkdir()
         (work / "plan.txt").write_text(plan.render())
         files = {"opt/paraksm/plan": work / "plan.txt"}
@@ -75,8 +86,9 @@ class Sealed:
             files["opt/paraksm/dataset"] = dataset
         memory = 128 + plan.memory_mib
         spec = MachineSpec(
-            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, dsa=devices
-        )
+            self.qemu, self.kernel, self.image, mode="measured", memory_mib=memory, fw_cfg=files, dsa=devices,
+            plugin=plugin(memory),
+        )  # fmt: skip
         with Machine(spec, work) as machine:
             machine.start()
             with _questions(machine) if pestered else nullcontext():
