@@ -39,6 +39,10 @@ class Size:
     """From the start to the planned end of the window."""
     step: Estimate | None = None
     """That, over the saving of the next smaller size."""
+    half_s: Estimate | None = None
+    """(Virtual) seconds until half of what the content allows was saved: of use where all of it is before the end."""
+    exhausted: bool = False
+    """Nothing was left to save at the planned end, so that a step over the size before says nothing."""
     bytes_per_us: Estimate | None = None
     """Saved for a microsecond of ksmd."""
     efficiency: Estimate | None = None
@@ -77,16 +81,44 @@ def batches(selection: Selection) -> Batches:
                 analysis.curve(selection.with_batch(size), system, workload),
                 statistics.median([value / 2**20 for value in _saved(records)]),
                 _over(_saved(records), _saved(before)),
+                _half(records),
+                all(_exhausted(record) for record in records),
                 statistics.median(analysis.yields(records)),
                 _over(analysis.yields(records), analysis.yields(least)),
                 _use(records, size),
             )
         )  # fmt: skip
-    return Batches(selection, system, workload, tuple(sizes), (system.label, *analysis.stamps(selection)))
+    ended = [str(size.batch) for size in sizes if size.exhausted]
+    stamps = (system.label, *analysis.stamps(selection))
+    if ended:
+        stamps += (f"all was saved before the end of the window with batches of {', '.join(ended)}",)
+    return Batches(selection, system, workload, tuple(sizes), stamps)
 
 
 def _saved(records: list[RunRecord]) -> list[float]:
     return [float(record.metrics["planned_saved_bytes"]) for record in records]
+
+
+EXHAUSTED = 0.97
+"""Of what the content allows: the rest are pages that are being rewritten, or alone by then."""
+
+
+def _exhausted(record: RunRecord) -> bool:
+    possible = float(record.metrics.get("possible_bytes") or 0)
+    return possible > 0 and record.metrics["planned_saved_bytes"] >= EXHAUSTED * possible
+
+
+def _half(records: list[RunRecord]) -> Estimate | None:
+    """Median of the seeds; none where one did not get there, or nobody knows what the content allows."""
+    found = []
+    for record in records:
+        possible = record.metrics.get("possible_bytes")
+        times, saved = analysis.saving_over_time(record)
+        reached = [time for time, value in zip(times, saved, strict=True) if possible and 2 * value * 2**20 >= possible]
+        if not reached:
+            return None
+        found.append(reached[0])
+    return statistics.median(found)
 
 
 def _over(ours: list[float], theirs: list[float]) -> Estimate | None:
@@ -144,13 +176,15 @@ def table(result: Batches) -> Table:
         rows.append(
             (
                 str(size.batch), said,
-                tables.number(size.saved_mib, "{:.2f}"), tables.number(size.step, "{:.2f}x"),
+                tables.number(size.saved_mib, "{:.2f}") + (" (all)" if size.exhausted else ""),
+                tables.number(size.step, "{:.2f}x"), tables.number(size.half_s, "{:.3f}"),
                 tables.number(size.bytes_per_us, "{:.1f}"), tables.number(size.efficiency, "{:.3f}x"),
                 tables.number(size.use, "{:.1%}"), paper_value(result, size.batch),
             )
         )  # fmt: skip
     head = (
-        "batch", "", "saved [MiB]", "over the size before", "saved / ksmd [B/us]", f"over {least}",
+        "batch", "", "saved [MiB]", "over the size before", "half saved after [s]",
+        "saved / ksmd [B/us]", f"over {least}",
         "descriptors used", f"paper ({_QUANTITY[spec.kind]})",
     )  # fmt: skip
     return Table(f"{spec.title} ({spec.paper})", head, tuple(rows), result.stamps)
@@ -179,6 +213,8 @@ def values(result: Batches) -> dict[str, Any]:
                 "reason": size.reason,
                 "saved_mib": number(size.saved_mib),
                 "step": number(size.step),
+                "half_s": number(size.half_s),
+                "exhausted": size.exhausted,
                 "bytes_per_us": number(size.bytes_per_us),
                 "efficiency": number(size.efficiency),
                 "descriptor_utilisation": number(size.use),

@@ -343,7 +343,7 @@ def _because(status: str, group: str) -> str:
 def draw_batches(result: Batches, base: Path) -> list[Path]:
     """Draw Figure 9, 15 or 16 to ``base`` with the suffixes .png and .svg; returns the paths."""
     spec = result.selection.spec
-    with _canvas(7.2, 4.4) as (figure, axes):
+    with _canvas(9.6 if spec.kind == "batch-saving" else 7.2, 4.4) as (figure, axes):
         if spec.kind == "batch-saving":
             _batch_curves(axes, result)
         else:
@@ -368,6 +368,7 @@ def _batch_curves(axes: Any, result: Batches) -> None:
         there = batches.paper_value(result, size.batch)
         step = f"  ({size.step.value:.2f}x the one before" if size.step else ""
         step += (f"; paper {there})" if there else ")") if step else ""
+        step = f"  ({size.half_s.value:.2f} s for half)" if size.exhausted and size.half_s else step
         axes.plot(
             curve.times, curve.middle, color=grey, linestyle=_dashes(_STROKES[place % len(_STROKES)]),
             marker=_MARKS[place % len(_MARKS)], markevery=max(1, len(curve.times) // 8), markersize=4,
@@ -379,7 +380,10 @@ def _batch_curves(axes: Any, result: Batches) -> None:
     axes.set_ylabel("memory saved [MiB]")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    axes.legend(title="batch size", loc="best", fontsize=7.5, title_fontsize=8, frameon=True, edgecolor="0.8")
+    known = [size.curve.ceiling_mib for size in result.sizes if size.curve and size.curve.ceiling_mib is not None]
+    if known:
+        axes.axhline(max(known), color="0.6", linewidth=0.8, linestyle=":", label="what the content allows")
+    axes.legend(title="batch size", loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7.5, title_fontsize=8)
 
 
 def _batch_bars(axes: Any, result: Batches) -> None:
@@ -420,7 +424,7 @@ def _batch_bars(axes: Any, result: Batches) -> None:
     axes.set_xlim(-0.6, len(result.sizes) - 0.3)
     axes.set_xlabel("batch size  [candidate pages]")
     least = result.selection.spec.axes.batch[0]
-    axes.set_ylabel("descriptors, of the room in batches  [%]" if full
+    axes.set_ylabel("comparisons asked for together, over the batch size  [%]" if full
                     else f"saving for ksmd's time, over batches of {least}  [x]")  # fmt: skip
     axes.set_ylim(0, max(tops) * 1.25 or scale)
     drawn = {"D": "paper's text", **({"^": "paper: at least", "v": "paper: at most"} if full else {})}

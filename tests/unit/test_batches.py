@@ -80,6 +80,29 @@ def test_a_size_without_a_run_has_no_number_and_says_so(tmp_path: Path) -> None:
     assert found.sizes[2].efficiency is not None
 
 
+def test_what_was_all_saved_is_told_and_how_fast_half_of_it_was(tmp_path: Path) -> None:
+    """Each run saves as many KiB as its batch has pages; the content allows 256."""
+    whole = chosen(tmp_path, "fig15")
+    for records in whole.batches.values():
+        for run in records.values():
+            assert run is not None
+            run.metrics["possible_bytes"] = 256 << 10  # type: ignore[index]
+    found = {size.batch: size for size in batches.batches(whole).sizes}
+    assert [batch for batch, size in found.items() if size.exhausted] == [256, 512, 1024]
+    # pages_sharing grows by the size every 0.1 s: half of the content is 32 pages
+    halves = {batch: size.half_s.value for batch, size in found.items() if size.half_s}
+    assert halves == pytest.approx({16: 0.2, 32: 0.1, 64: 0.1, 128: 0.1, 256: 0.1, 512: 0.1, 1024: 0.1})
+    assert any("batches of 256, 512, 1024" in stamp for stamp in batches.batches(whole).stamps)
+    rows = {row[0]: row for row in batches.table(batches.batches(whole)).rows}
+    assert rows["256"][2].endswith("(all)") and not rows["128"][2].endswith("(all)")
+
+
+def test_half_of_the_content_never_saved_is_no_number(tmp_path: Path) -> None:
+    found = batches.batches(chosen(tmp_path, "fig15"))
+    assert {size.batch for size in found.sizes if size.half_s} == {128, 256, 512, 1024}  # 10 MiB are allowed
+    assert not any(size.exhausted for size in found.sizes)
+
+
 def test_the_papers_steps_are_those_of_its_text() -> None:
     said = [paper.find("saving_step", "para-ksmc", str(size)) for size in SIZES]
     assert [value.value if value else None for value in said] == [None, 3.0, 2.2, 3.9, 2.1, 1.1, 1.0]
