@@ -57,8 +57,12 @@ bool witness_write(const struct plan *plan, const struct vm *vm, FILE *out)
 
 	for (long i = 0; ok && i < plan->vms; i++)
 		pid[i] = vm[i].pid;
+	/*
+	 * From nothing: a stable node whose other pages were written since stays a node with one page, which no content
+	 * demands. What is reached anew depends on the contents alone.
+	 */
 	if (ok && plan->ksm)
-		ok = scan_all();
+		ok = ksm_write("run", 2) && scan_all();
 	if (ok) {
 		write_counters("settled", out);
 		ok = pagestat(pid, plan->vms, "merged", out) && ksm_write("run", 2);
