@@ -640,10 +640,9 @@ _SECTIONS = ("plan", "facts", "settings", "samples", "vm_samples", "vms")
 
 
 def _witness(sections: dict[str, list[str]]) -> Witness:
-    counters = ("settled", "apart")
     return witness.read(
-        {name: _pairs(name, sections[name]) for name in counters},
-        {name: _table(name, sections[name]) for name in witness.SECTIONS if name not in counters},
+        {name: _pairs(name, sections[name]) for name in witness.COUNTERS},
+        {name: _table(name, sections[name]) for name in witness.SECTIONS if name not in witness.COUNTERS},
     )
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real VMs judged from outside: what their memory holds, what KSM made of it, and that nothing in it changed.
 
-While all VMs stand still the guest program hashes every page that may be merged (``vm-images/src/fleet/pagestat.c``),
-before and after KSM is taken apart. How often each content is mapped says exactly what KSM must have reached.
+While all VMs stand still the guest program hashes every page that may be merged (``vm-images/src/fleet/pagestat.c``):
+as the run left it, and, when KSM was taken apart and has merged all anew, before and after it is taken apart again.
+How often each content is mapped says exactly what KSM must have reached.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from dataclasses import dataclass
 
 from harness.ksm import NOTHING, Nodes, nodes
 
-SECTIONS = ("settled", "apart", "pages_merged", "contents_merged", "pages_unmerged", "contents_unmerged")
+COUNTERS = ("loose", "settled", "apart")
+"""Sections of a fleet result with KSM's counters."""
+
+SECTIONS = (
+    *COUNTERS,
+    *(f"{what}_{when}" for when in ("found", "merged", "unmerged") for what in ("pages", "contents")),
+)
 """Sections of a fleet result that make a witness."""
 
 
@@ -42,14 +49,16 @@ class Shares:
 class Witness:
     """What was seen of VMs that stood still."""
 
+    loose: Mapping[str, int]
+    """KSM's counters when what the run had merged was taken apart."""
     settled: Mapping[str, int]
-    """KSM's counters when it had seen everything."""
+    """KSM's counters when it had seen everything anew."""
     apart: Mapping[str, int]
-    """KSM's counters after ``run`` = 2."""
+    """KSM's counters when that was taken apart."""
     shares: tuple[Shares, ...]
     """By VM, in their order."""
-    hashes: tuple[tuple[int, int], ...]
-    """Of all pages of each VM: merged, and taken apart."""
+    hashes: tuple[tuple[int, int, int], ...]
+    """Of all pages of each VM: as the run left them, merged anew, and taken apart."""
     contents: Mapping[int, int]
     """Number of mappings -> how many contents are mapped so often."""
 
@@ -68,12 +77,14 @@ class Witness:
 
 def read(counters: Mapping[str, Mapping[str, str]], tables: Mapping[str, Sequence[Mapping[str, int]]]) -> Witness:
     """A witness from the parsed sections of a fleet result."""
-    merged, unmerged = tables["pages_merged"], tables["pages_unmerged"]
+    found, merged, unmerged = (tables[f"pages_{when}"] for when in ("found", "merged", "unmerged"))
+    loose, settled, apart = ({name: int(value) for name, value in counters[key].items()} for key in COUNTERS)
     return Witness(
-        settled={name: int(value) for name, value in counters["settled"].items()},
-        apart={name: int(value) for name, value in counters["apart"].items()},
+        loose=loose,
+        settled=settled,
+        apart=apart,
         shares=tuple(Shares(row["pages"], row["zero"], row["self"], row["inter"], row["unique"]) for row in unmerged),
-        hashes=tuple((a["hash"], b["hash"]) for a, b in zip(merged, unmerged, strict=True)),
+        hashes=tuple((a["hash"], b["hash"], c["hash"]) for a, b, c in zip(found, merged, unmerged, strict=True)),
         contents={row["mappings"]: row["contents"] for row in tables["contents_unmerged"]},
     )
 
@@ -87,12 +98,15 @@ def faults(witness: Witness, *, ksmd: bool, limit: int) -> Iterator[str]:
         limit: ``max_page_sharing``.
 
     """
-    for number, (merged, apart) in enumerate(witness.hashes, 1):
+    for number, (found, merged, apart) in enumerate(witness.hashes, 1):
+        if found != apart:
+            yield f"memory of VM {number} changed while what the run had merged was taken apart"
         if merged != apart:
             yield f"memory of VM {number} changed while KSM was taken apart"
-    for name in ("pages_shared", "pages_sharing", "pages_unshared"):
-        if witness.apart[name]:
-            yield f"{name} is {witness.apart[name]} after everything was taken apart"
+    for counters in (witness.loose, witness.apart):
+        for name in ("pages_shared", "pages_sharing", "pages_unshared"):
+            if counters[name]:
+                yield f"{name} is {counters[name]} after everything was taken apart"
     reach = witness.reach(limit) if ksmd else NOTHING
     wanted = {
         "pages_shared": reach.shared,

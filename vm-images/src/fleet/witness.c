@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The end of a run with real VMs, judged from outside while all of them stand still: what KSM holds after it has seen
- * everything, what the contents of memory allow, and whether anything in memory changes when it is taken apart.
+ * The end of a run with real VMs, judged from outside while all of them stand still: whether anything in memory changes
+ * when what the run has merged is taken apart, what KSM holds after it has seen everything anew, what the contents of
+ * memory allow, and whether that comes apart unchanged as well.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -57,12 +58,15 @@ bool witness_write(const struct plan *plan, const struct vm *vm, FILE *out)
 
 	for (long i = 0; ok && i < plan->vms; i++)
 		pid[i] = vm[i].pid;
+	/* What the run has made of memory: pages were merged while VMs wrote to them. */
+	ok = ok && pagestat(pid, plan->vms, "found", out) && ksm_write("run", 2);
+	if (ok)
+		write_counters("loose", out);
 	/*
-	 * From nothing: a stable node whose other pages were written since stays a node with one page, which no content
-	 * demands. What is reached anew depends on the contents alone.
+	 * Counters are judged when all was merged anew: a stable node whose other pages were written since stays one
+	 * with a single page, which no content demands. What is reached from nothing depends on the contents alone.
 	 */
-	if (ok && plan->ksm)
-		ok = ksm_write("run", 2) && scan_all();
+	ok = ok && (!plan->ksm || scan_all());
 	if (ok) {
 		write_counters("settled", out);
 		ok = pagestat(pid, plan->vms, "merged", out) && ksm_write("run", 2);
