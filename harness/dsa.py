@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.host import Host
 
 Shell = Callable[[str], Completed]
-"""Runs a script with a machine's ``sh -c``; does not raise for its exit status."""
+"""Runs a script with a machine's ``sh``; does not raise for its exit status. The script reads no input."""
 
 SYSFS = "/sys"
 SECONDS = 60.0
@@ -37,12 +37,12 @@ _NAME_MAX = 1024
 
 def local(script: str) -> Completed:
     """A shell on this machine."""
-    return run(["sh", "-c", script], check=False, timeout=SECONDS)
+    return run(["sh", "-s"], input=script, check=False, timeout=SECONDS)
 
 
 def on(host: Host) -> Shell:
-    """A shell on a host reached over ssh."""
-    return lambda script: host.run(["sh", "-c", script], check=False, timeout=SECONDS)
+    """A shell on a host reached over ssh; the script goes there as input, since servers limit the length of a word."""
+    return lambda script: host.run(["sh", "-s"], input=script, check=False, timeout=SECONDS)
 
 
 # --- the model ----------------------------------------------------------------------------------------
@@ -417,6 +417,42 @@ def plan(device: Device, layout: Layout, drivers: Sequence[str] | None = None) -
     writes.append(Write("drivers/idxd/bind", device.name))
     if layout.driver is not None:
         writes += [Write(f"drivers/{layout.driver}/bind", queue.name) for queue in queues]
+    return writes
+
+
+def recreate(now: Device, before: Device) -> list[Write]:
+    """The writes that give a device back the configuration it once had, bindings and all."""
+    writes = release(now)
+    writes += [
+        Write(f"devices/{engine.name}/group_id", str(engine.group))
+        for engine in before.engines
+        if engine.group is not None
+    ]
+    for group in before.groups:
+        for attribute in ("read_buffers_allowed", "read_buffers_reserved"):
+            if value := getattr(group, attribute):
+                writes.append(Write(f"devices/{group.name}/{attribute}", str(value)))
+    for queue in before.queues:
+        if not queue.size:
+            continue
+        rows = {
+            "group_id": queue.group if queue.group is not None else -1,
+            "mode": queue.mode,
+            "size": queue.size,
+            "priority": queue.priority,
+            "type": queue.type,
+            "name": queue.client,
+            "max_batch_size": queue.max_batch,
+            "max_transfer_size": queue.max_transfer,
+        }
+        if queue.mode == "shared":
+            rows["threshold"] = queue.threshold
+        if queue.type not in ("kernel", "user"):  # a queue without a type has no name either
+            del rows["type"], rows["name"]
+        writes += [Write(f"devices/{queue.name}/{name}", str(value)) for name, value in rows.items()]
+    if before.driver is not None:
+        writes.append(Write(f"drivers/{before.driver}/bind", before.name))
+        writes += [Write(f"drivers/{q.driver}/bind", q.name) for q in before.queues if q.driver is not None]
     return writes
 
 

@@ -172,7 +172,7 @@ def script(root: str = "/") -> str:
     """The script; ``root`` is where its files lie."""
     return _READ.format(
         root=shlex.quote(root), knobs=quiet.patterns(), dsa=_DSA_ID, config="|".join(_CONFIG),
-        programs=" ".join(_PROGRAMS), store="var/lib",
+        programs=" ".join([*_PROGRAMS, "systemctl"]), store="var/lib",
     )  # fmt: skip
 
 

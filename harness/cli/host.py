@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from harness.cli.options import Identity, Json, KnownHosts
 from harness.cli.target import Target, shell_of
+
+if TYPE_CHECKING:
+    from harness.prepare import Change
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,3 +42,133 @@ def check(target: Target = None, identity: Identity = None, known_hosts: KnownHo
         findings = hostcheck.examine(shell)
     show(findings, json)
     raise typer.Exit(severity(findings))
+
+
+def _name(target: str | None) -> str:
+    """What a host is called in the cache: the same however its address was written."""
+    from harness.host import Address
+
+    return "here" if target is None else str(Address.parse(target))
+
+
+@app.command("prepare")
+def prepare(
+    target: Target = None,
+    identity: Identity = None,
+    known_hosts: KnownHosts = None,
+    hours: Annotated[float, typer.Option(min=0.1, metavar="HOURS", help="How long the host is ours.")] = 4.0,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be changed; change nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Have a server to oneself and make it quiet, until `harness host restore`.
+
+    What is changed is what `harness host check` finds: governor, turbo, SMT, C-states, huge pages, NUMA balancing,
+    the NMI watchdog, services that disturb, swap. Before the first change all values are written to the server itself,
+    with KSM's knobs and the accelerators' configuration, so that they are found again after a crash.
+
+    An experiment does this by itself for its own time. This command is for several in a row, and for work by hand.
+
+    Example: harness host prepare --target ssh://root@server --hours 8
+    """
+    from harness import hostcheck, lease
+    from harness import prepare as preparing
+
+    with shell_of(target, identity, known_hosts) as shell:
+        if plan:
+            _changes(preparing.survey(hostcheck.read(shell)), json)
+            return
+        name = _name(target)
+        mine = lease.token(name) or lease.fresh()
+        preparing.admit(shell)
+        ours, _ = lease.take(shell, mine, "work by hand", round(hours * 3600))
+        lease.keep(name, mine)
+        _changes(preparing.prepare(shell, kept=True), json)
+    from harness.ui import ui
+
+    ui().info(f"the host is {ours.holder}'s for {hours:g} hours; `harness host restore` puts it back")
+
+
+def _changes(changes: list[Change], json: bool) -> None:
+    if json:
+        from dataclasses import asdict
+        from json import dumps
+
+        typer.echo(dumps([asdict(change) for change in changes], indent=1))
+        return
+    for change in changes:
+        typer.echo(str(change))
+    if not changes:
+        typer.echo("nothing to change")
+
+
+@app.command("restore")
+def restore(
+    target: Target = None,
+    identity: Identity = None,
+    known_hosts: KnownHosts = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Leave the host as it is, and drop snapshot and quarantine.")
+    ] = False,
+) -> None:
+    """Put a server back as it was before it was prepared, look whether it is, and give it free.
+
+    The snapshot lies on the server: this works from any machine, and after whatever happened, once nobody else has it.
+    When something cannot be put back the server is quarantined: nothing measures there until this command has found
+    everything as it was.
+
+    Example: harness host restore --target ssh://root@server
+    """
+    from harness import lease
+    from harness import prepare as preparing
+
+    name = _name(target)
+    with shell_of(target, identity, known_hosts) as shell:
+        mine = lease.token(name) or lease.fresh()
+        lease.take(shell, mine, "putting it back")
+        try:
+            if forget:
+                preparing.forget(shell)
+                typer.echo("the host stays as it is; its snapshot is gone")
+                return
+            before = preparing.restore(shell)
+        finally:
+            lease.leave(shell, mine)
+            lease.forget(name)
+    if before is None:
+        typer.echo("there is nothing to put back")
+    else:
+        typer.echo(f"{len(before.changes)} changes undone; everything is as it was")
+
+
+@app.command("status")
+def status(
+    target: Target = None, identity: Identity = None, known_hosts: KnownHosts = None, json: Json = False
+) -> None:
+    """Say who has a server, whether it is prepared, and whether it is in quarantine.
+
+    Example: harness host status --target ssh://root@server
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from harness import lease
+    from harness import prepare as preparing
+
+    with shell_of(target, identity, known_hosts) as shell:
+        held, snapshot, why = lease.show(shell), preparing.snapshot(shell), preparing.quarantine(shell)
+    ours = held is not None and held.token == lease.token(_name(target))
+    if json:
+        told = asdict(held) | {"expired": held.expired, "ours": ours} if held else None
+        if told:
+            del told["token"]
+        changes = [asdict(change) for change in snapshot.changes] if snapshot else None
+        typer.echo(dumps({"lease": told, "changed": changes, "quarantine": why}, indent=1))
+        return
+    if held is None:
+        typer.echo("free")
+    else:
+        typer.echo(f"{'expired: ' if held.expired else ''}{held}" + (" (that is us)" if ours else ""))
+    if snapshot is not None:
+        typer.echo(f"prepared by {snapshot.holder}: {len(snapshot.changes)} changes")
+    if why is not None:
+        typer.echo(f"in quarantine:\n{why}")

@@ -148,6 +148,8 @@ def perform(
         if todo:
             wall = sum(row.seconds for row in todo) / min(jobs, len(todo))
             ui().step(f"{made.spec.id}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")
+            if isinstance(executor, Remote):
+                stack.enter_context(executor.occupied(f"experiment {made.spec.id}"))
         return made, cells.run(made, found, store(), executor, jobs)
 
 

@@ -6,20 +6,19 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import checkpoint
+from harness import checkpoint, dsa, ksmstate, lease, prepare
 from harness.config import atomic_write
-from harness.errors import FleetError, HostError, MachineError
+from harness.errors import DeviceError, FleetError, HostError, MachineError
 from harness.experiment import trial, watches
 from harness.experiment.dataset import FILE
 from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
 from harness.experiment.store import canonical
 from harness.run import Crew, check_called_off
-from harness.systems import catalogue, knob_files
 from harness.ui import ui
 
 if TYPE_CHECKING:
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
     from harness.machine import Machine, MachineSpec
     from harness.workbench import Workbench
 
-_KSM = _KSM_DIRECTORY = "/sys/kernel/mm/ksm"
-_KNOBS = ("max_page_sharing", "merge_across_nodes", "use_zero_pages", "pages_to_scan", "sleep_millisecs")
-"""Knobs the fleet program sets; the first two can be written only while nothing is merged."""
+_KSM, _KSMD = ksmstate.FOLDER, ksmstate.KSMD
 
 
 class Sealed:
@@ -171,9 +168,28 @@ class Remote:
 
     def __init__(self, host: Host, programs: Mapping[str, Path], *, deadline: float) -> None:
         self._host = host
+        self._renew: Callable[[], object] = lambda: None
         self._programs = programs
         self._deadline = deadline
         self._directory: str | None = None
+
+    @contextlib.contextmanager
+    def occupied(self, purpose: str) -> Iterator[None]:
+        """Have the host to ourselves, quiet, for as many fleets as are run meanwhile; then it is put back.
+
+        Raises:
+            Busy: somebody else has it, or its accelerator serves somebody; nothing was touched.
+            HostError: it is in quarantine, or cannot be prepared or put back.
+
+        """
+        shell, name = dsa.on(self._host), str(self._host.address)
+        seconds = round(2 * self._deadline)
+        with prepare.ready(shell, name, purpose, seconds) as ours:
+            self._renew = lambda: lease.take(shell, ours.token, purpose, seconds)
+            try:
+                yield
+            finally:
+                self._renew = lambda: None
 
     def execute(self, cell: Cell, work: Path) -> bytes:
         """Upload programs and plan, run, fetch the result.
@@ -181,8 +197,10 @@ class Remote:
         Raises:
             FleetError: the fleet program failed, or was late.
             HostError: the host was lost.
+            Busy: the host is somebody else's by now.
 
         """
+        self._renew()
         with self._host.scratch() as there, self._restored():
             for name, path in self._programs.items():
                 self._host.put(path, f"{there}/{name}", 0o755)
@@ -220,32 +238,25 @@ class Remote:
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:
         """Put KSM's switch, mode, knobs and ksmd's scheduling back, whatever happens."""
-        names = ("run", *_KNOBS, *knob_files(_KSM_DIRECTORY))
-        script = f'cd {_KSM} && for n in {" ".join(names)}; do [ ! -e "$n" ] || echo "$n $(cat "$n")"; done'
-        shown = self._host.run(["sh", "-c", script], timeout=30).stdout.splitlines()
-        before = {name: _current(text) for name, _, text in (line.partition(" ") for line in shown)}
-        if lost := [name for name in names[: 1 + len(_KNOBS)] if not before.get(name)]:
-            raise HostError(f"{self._host.address}: cannot read {', '.join(lost)} in {_KSM}")
-        scheduling = self._host.run(["sh", "-c", _KSMD_SCHEDULING], timeout=30).stdout.split()
-        resets = [(path.rpartition("/")[2], value) for path, value in catalogue().reset]
-        lines = [f"cd {_KSM}", *(f"echo {value} > {name}" for name, value in resets if name in before)]
-        self._host.run(["sh", "-c", "\n".join(lines)], timeout=120)
+        shell = dsa.on(self._host)
+        try:
+            before = ksmstate.read(shell, _KSM, _KSMD)
+        except HostError as error:
+            raise HostError(f"{self._host.address}: {error.message}", hint=error.hint) from error
+        shell(ksmstate.start(before, _KSM))
+        try:
+            devices = dsa.read(shell).devices
+        except DeviceError:
+            devices = ()  # its systems then need none
+        # a plan begins with devices as they are after boot, not as the last run left them
+        dsa.apply(shell, [write for device in devices for write in dsa.release(device)])
         try:
             yield
         finally:
-            lines = [f"cd {_KSM}", "echo 2 > run"]
-            # the last first: a mode was written after its knobs, and a knob may be refused while the mode is at work
-            lines += [f"echo {value} > {name}" for name, value in reversed(before.items()) if name != "run"]
-            lines.append(f"echo {before['run']} > run")
-            if len(scheduling) == 3:
-                nice, priority, policy = scheduling
-                how = f"-f -p {priority}" if policy == "1" else "-o -p 0"
-                lines.append(
-                    f"for p in $({_KSMD_PID}); do renice {nice} -p $p >/dev/null; "
-                    f'[ "$({_POLICY})" = {policy} ] || chrt {how} $p; done'
-                )
             try:
-                self._host.run(["sh", "-c", "\n".join(lines)], timeout=120)
+                done = shell(ksmstate.restore(before, _KSM, _KSMD))
+                if done.returncode != 0:
+                    ui().warn(f"{self._host.address}: KSM's knobs were not put back: {done.stderr.strip()}")
             except HostError as error:
                 ui().warn(f"{self._host.address}: KSM's knobs were not put back: {error.message}")
 
@@ -265,13 +276,3 @@ done
 case "$(readlink "/proc/$p/exe")" in "$1"/*) kill -KILL "$p" ;; esac
 """
 """The shell of :data:`_RUN` either sees the mark or has told its number, and is then the program a moment later."""
-_KSMD_PID = 'for d in /proc/[0-9]*; do read -r n < $d/comm && [ "$n" = ksmd ] && echo ${d#/proc/}; done 2>/dev/null'
-_KSMD_SCHEDULING = f"for p in $({_KSMD_PID}); do cut -d' ' -f19,40,41 /proc/$p/stat; done"
-"""Nice value, real-time priority and policy: fields 19, 40 and 41 of its stat."""
-_POLICY = "cut -d' ' -f41 /proc/$p/stat"
-
-
-def _current(text: str) -> str:
-    """The value of a knob; of several modes the one in brackets."""
-    inside = text.partition("[")[2].partition("]")[0]
-    return inside or text.strip()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.host import Host
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.machine import Machine, MachineSpec, free_port
@@ -64,3 +65,37 @@ def test_a_guest_is_looked_at_as_a_server_is(server: Access) -> None:
     assert found["THP"]["evidence"].startswith("never")
     assert found["counters"]["state"] == found["CAT"]["state"] == "warn"
     assert all(finding["fix"] for finding in found.values() if finding["state"] != "ok")
+
+
+def say(server: Access, script: str) -> str:
+    """What a script on the guest prints."""
+    with Host.connect(server.url, server.identity, server.known_hosts) as host:
+        return host.run(["sh", "-s"], input=script, timeout=60).stdout
+
+
+def test_made_quiet_and_put_back_and_nobody_else_meanwhile(server: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = "cat /sys/kernel/mm/transparent_hugepage/enabled /sys/kernel/mm/ksm/pages_to_scan /sys/kernel/mm/ksm/run"
+    say(
+        server, "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; echo 77 > /sys/kernel/mm/ksm/pages_to_scan"
+    )
+    before = say(server, knobs)
+    done = harness(server, "host", "prepare", "--hours", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {change["target"]: change["before"] for change in json.loads(done.stdout)}[
+        "/sys/kernel/mm/transparent_hugepage/enabled"
+    ] == "madvise"
+    assert "[never]" in say(server, knobs)
+    say(server, "echo 1234 > /sys/kernel/mm/ksm/pages_to_scan; echo 1 > /sys/kernel/mm/ksm/run")
+    with monkeypatch.context() as other:
+        other.setenv("XDG_CACHE_HOME", str(server.identity.parent / "another's cache"))
+        refused = harness(server, "host", "restore")
+        assert refused.returncode == 10
+        assert "the host is in use" in refused.stderr
+        assert "[never]" in say(server, knobs)
+    assert json.loads(harness(server, "host", "status", "--json").stdout)["lease"]["ours"] is True
+    done = harness(server, "host", "restore")
+    assert done.returncode == 0, done.stderr
+    assert say(server, knobs) == before
+    assert json.loads(harness(server, "host", "status", "--json").stdout) == {
+        "lease": None, "changed": None, "quarantine": None
+    }  # fmt: skip

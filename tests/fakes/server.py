@@ -61,8 +61,10 @@ _FILES = {
 class Server:
     """One such directory, fit for everything; a test makes it worse."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, complete: bool = False) -> None:
+        """``complete``: it also has all programs of the machine that runs the test."""
         self.root = root
+        self.complete = complete
         for name, text in _FILES.items():
             self.put(name, text)
         dsa.function(root / "sys", "0000:00:01.0")
@@ -105,7 +107,7 @@ class Server:
             self.put(f"tools/{name}", f"#!/bin/sh\necho {said}")
             (tools / name).chmod(0o755)
         real = shutil.which("readlink")
-        path = f"{tools}:{self.root / 'bin'}"
+        path = f"{tools}:{self.root / 'bin'}:/usr/bin:/bin" if self.complete else f"{tools}:{self.root / 'bin'}"
 
         def shell(script: str) -> Completed:
             # the stand-in of readlink says only that it is there
@@ -113,3 +115,30 @@ class Server:
             return run(words, env={"PATH": path}, check=False, timeout=60)
 
         return shell
+
+    def service(self, *names: str) -> None:
+        """Let services run, and a systemctl that knows them; it refuses to touch what is in ``stubborn``."""
+        for number, name in enumerate(names):
+            self.put(f"proc/{100 + number}/comm", name)
+            self.put(f"services/{name}", "active")
+        self.program(
+            "systemctl",
+            f'file={self.root}/services/$2; grep -qx "$1 $2" {self.root}/stubborn 2>/dev/null && exit 1',
+            '[ "$1" != is-active ] || exec cat $file',
+            '[ "$1" = stop ] && echo inactive > $file || echo active > $file',
+            f'for f in {self.root}/proc/[0-9]*/comm; do [ "$(cat $f)" != "$2" ] || rm $f; done',
+            f'[ "$1" = stop ] || {{ cd {self.root}/proc && mkdir -p 20${{#2}} && echo "$2" > 20${{#2}}/comm; }}',
+        )
+
+    def swap(self, device: str, priority: int) -> None:
+        """Let there be swap, and programs that switch it off and on."""
+        table = self.root / "proc/swaps"
+        row = f"{device} partition 1048572 0 {priority}"
+        self.put("proc/swaps", f"Filename\t\t\tType\t\tSize\tUsed\tPriority\n{row}")
+        self.program("swapoff", f"grep -v '^'\"$1 \" {table} > {table}.new; mv {table}.new {table}")
+        busy = f'grep -q "^{device} " {table} && echo "swapon: {device}: Device or resource busy" >&2 && exit 255'
+        self.program("swapon", busy, f'echo "$*" >> {self.root}/swapon; echo "{row}" >> {table}')
+
+    def program(self, name: str, *lines: str) -> None:
+        """Give it a program made of shell."""
+        self.put(f"bin/{name}", "\n".join(["#!/bin/sh", *lines])).chmod(0o755)

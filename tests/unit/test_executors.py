@@ -42,8 +42,7 @@ def ksm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in KNOBS.items():
         (folder / name).write_text(f"{value}\n")
     monkeypatch.setattr(executors, "_KSM", str(folder))
-    monkeypatch.setattr(executors, "_KSMD_PID", ":")
-    monkeypatch.setattr(executors, "_KSMD_SCHEDULING", ":")
+    monkeypatch.setattr(executors, "_KSMD", ":")
     return folder
 
 
