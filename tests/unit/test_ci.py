@@ -234,14 +234,18 @@ def controller(tmp_path: Path) -> dict[str, str]:
     shutil.copy(CI / "dsa", here / "dsa")
     for path, text in (
         (tools / "ssh", f'echo "$@" >> {tmp_path}/ssh; cat {tmp_path}/boot_id'),
-        (here / "harness", f'echo "$PARAKSM_RESULTS: $*" >> {tmp_path}/harness; [ "$2" != fig13 ]'),
+        (
+            here / "harness",
+            f'echo "$PARAKSM_RESULTS: $*" >> {tmp_path}/harness\n'
+            "case $2 in fig13) false ;; check) exit $FIT ;; restore) exit $BACK ;; esac",
+        ),
     ):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
     (tmp_path / "boot_id").write_text("another machine\n")
     return {
         "PATH": f"{tools}:{os.environ['PATH']}", "XDG_RUNTIME_DIR": str(tmp_path),
-        "PARAKSM_CI_OUT": str(tmp_path / "out"),
+        "PARAKSM_CI_OUT": str(tmp_path / "out"), "FIT": "1", "BACK": "0",
         "PARAKSM_TARGET": "ssh://root@host:22", "PARAKSM_IDENTITY": "key", "PARAKSM_KNOWN_HOSTS": "hosts",
         "PARAKSM_EXPERIMENTS": "fig12 fig14", "PARAKSM_PROFILE": "laptop", "PARAKSM_SEEDS": "5",
     }  # fmt: skip
@@ -259,12 +263,27 @@ def test_the_controller_measures_what_it_was_told(controller: dict[str, str], tm
     assert done.returncode == 0, done.stderr
     host = "--target ssh://root@host:22 --identity key --known-hosts hosts"
     rows = (tmp_path / "harness").read_text().splitlines()
-    assert rows[0] == f"{tmp_path}/out/results: dsa status {host}"
-    assert rows[1:] == [
+    before = ("host prepare --hours 12", "host check", "dsa status")
+    assert rows[:3] == [f"{tmp_path}/out/results: {what} {host}" for what in before]
+    assert rows[-1] == f"{tmp_path}/out/results: host restore {host}"
+    assert rows[3:-1] == [
         f"{tmp_path}/out/results: experiment {name} --profile laptop --seeds 5 {host} --out {tmp_path}/out/{name}"
         for name in ("fig12", "fig14")
     ]
     assert "StrictHostKeyChecking=yes" in (tmp_path / "ssh").read_text()
+
+
+def test_a_host_that_is_not_fit_is_not_measured_on(controller: dict[str, str], tmp_path: Path) -> None:
+    done = measure(tmp_path, controller | {"FIT": "3"})
+    assert done.returncode == 3
+    assert "not fit to be measured on" in done.stderr
+    told = (tmp_path / "harness").read_text()
+    assert "experiment" not in told
+    assert told.splitlines()[-1].split()[1:3] == ["host", "restore"]
+
+
+def test_a_host_that_is_not_put_back_fails_the_run(controller: dict[str, str], tmp_path: Path) -> None:
+    assert measure(tmp_path, controller | {"BACK": "9"}).returncode == 9
 
 
 def test_one_failed_experiment_fails_the_run_and_not_the_others(controller: dict[str, str], tmp_path: Path) -> None:
