@@ -52,9 +52,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("stable_node_dups", "nodes", "stable nodes below those chains"),
     Column("run", "1", "the switch: 0 off, 1 on, 2 take everything apart"),
     Column("pages_to_scan", "pages", "pages a wake-up"),
+    Column("page_checksums", "pages", "candidates checksummed", monotone=True, always=False),
     Column("pages_scanned", "pages", "candidates handed to the merging code", monotone=True, always=False),
     Column("page_comparisons", "comparisons", "comparisons of two pages' contents", monotone=True, always=False),
-    Column("page_checksums", "pages", "candidates checksummed", monotone=True, always=False),
 )
 """What the guest program ``fleet`` samples of the whole machine, in its order."""
 

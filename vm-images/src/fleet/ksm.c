@@ -12,10 +12,14 @@
 
 #define KSM_DIR "/sys/kernel/mm/ksm/"
 
-/* The last three are there with our series, or (pages_scanned) from Linux 6.6 on; the plan may name more. */
+/*
+ * The last three are there with our series, or (pages_scanned) from Linux 6.6 on; the plan may name more.
+ * They are read in this order, and a real-time ksmd may run in between: what cannot exceed another one is read before
+ * it, or a sample would contradict itself.
+ */
 static const char *counter_name[KSM_COUNTERS] = {
 	"pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans", "stable_node_chains",
-	"stable_node_dups", "run", "pages_to_scan", "pages_scanned", "page_comparisons", "page_checksums",
+	"stable_node_dups", "run", "pages_to_scan", "page_checksums", "pages_scanned", "page_comparisons",
 };
 
 static int counter_fd[KSM_COUNTERS], counters = KSM_COUNTERS - COUNTERS;
