@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from harness.experiment.store import canonical
 ARTEFACTS = Artefacts(
     EMULATED, "measured", {"kernel": {"version": "6.1.192", "digest": "aa"}, "qemu": {"digest": "bb"}}
 )
+CAPABLE = replace(ARTEFACTS, capabilities=frozenset({"ksm-dsa", "ksm-para-c", "dsa-device"}))
+"""The same with a kernel and a machine that the systems with an accelerator need."""
 
 
 def result(plan: fleet.FleetPlan, **change: int) -> bytes:
@@ -39,12 +42,29 @@ def result(plan: fleet.FleetPlan, **change: int) -> bytes:
     names = "t_ns,ksmd_ns,app_ns,idle_ns,pages_shared,pages_sharing,pages_unshared,pages_volatile,full_scans," + (
         "stable_node_chains,stable_node_dups,run,pages_to_scan"
     )
+    names = ",".join((names, *plan.counters))
+    batch = next((int(value) for path, value in plan.settings if path.endswith("offload_batch_size")), 1)
     rows = []
     for step in range(11):
         sharing = best * step // 10 + (values["extra_pages"] if ksm and step == 10 else 0)
         t = values["app_ns"] * step // 10
         rows.append(
-            [t, ksmd * step // 10, t - ksmd * step // 10, 0, sharing and 1, sharing, 0, 0, step, 0, 0, int(ksm), 9]
+            [
+                t,
+                ksmd * step // 10,
+                t - ksmd * step // 10,
+                0,
+                sharing and 1,
+                sharing,
+                0,
+                0,
+                step,
+                0,
+                0,
+                int(ksm),
+                9,
+                *_counted(plan, step, batch),
+            ]
         )
     facts = {
         "ksmd_nice": plan.ksmd_nice, "ksmd_policy": int(plan.ksmd_rt_priority > 0),
@@ -81,6 +101,12 @@ WATCHED: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """What a watch would have counted."""
+
+
+def _counted(plan: fleet.FleetPlan, step: int, batch: int) -> list[int]:
+    """Further counters: batches are fuller the smaller they are."""
+    values = {"offload_slots_used": step * 16, "offload_slots_total": step * (batch + 16)}
+    return [values.get(name, step) for name in plan.counters]
 
 
 class FakeExecutor:
@@ -137,7 +163,11 @@ def child() -> None:
             time.sleep(0)
 
     executor.before = before
-    conduct.perform(conduct.Request("fig12", profile="unit", seeds=3, jobs=1), executor, ARTEFACTS)
+    name = os.environ.get("FAKE_NAME", "fig12")
+    if name in (conduct.ALL, conduct.PRESETS):
+        conduct.conduct_all(conduct.Request(name, profile="unit", jobs=1), executor, CAPABLE)
+        return
+    conduct.perform(conduct.Request(name, profile="unit", seeds=3, jobs=1), executor, ARTEFACTS)
 
 
 if __name__ == "__main__":

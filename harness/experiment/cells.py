@@ -5,38 +5,44 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent import futures
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness import checkpoint
 from harness.config import atomic_write
 from harness.errors import Busy, FleetError, Interrupted, MachineError
 from harness.experiment import trial, watches
-from harness.experiment.plan import Cell, Plan, Row
+from harness.experiment.plan import Cell, Row
 from harness.experiment.store import HOST, Store, write_manifest
 from harness.run import Deadline
-from harness.ui import Task, ui
+from harness.ui import ui
 
 if TYPE_CHECKING:
     from harness.fleet import FleetResult
 
 _TICK = 0.2  # seconds between two looks at the workers
 _LOCK_WAIT = 3600.0  # another harness may be running the same cell: its result is as good as ours
+_EMULATOR_MIB = 512
+"""What the emulator's own heap and translation buffer take at most."""
 PAGE = 4096
 
 
 class Executor(Protocol):
     """Runs one fleet somewhere; a machine of ours, a host over ssh, or a fake in a test."""
 
-    parallel: bool
-    """Whether several cells may run at once."""
+    @property
+    def parallel(self) -> bool:
+        """Whether several cells may run at once."""
+        ...
 
     def execute(self, cell: Cell, work: Path) -> bytes:
         """Run the cell's fleet with ``work`` for files of its own; return what the fleet program wrote.
@@ -60,56 +66,76 @@ class Failure:
     reason: str
 
 
-def default_jobs(plan: Plan, executor: Executor) -> int:
-    """As many cells at once as there are cores and as memory holds with a quarter to spare."""
+@dataclass(frozen=True)
+class Capacity:
+    """What may run at once."""
+
+    jobs: int
+    memory_mib: int | None = None
+    """For all machines together; None: the user said how many, and it is not looked at."""
+
+
+class Runner(Protocol):
+    """Runs the rows that have no result: :func:`run` does it here; another one may send them elsewhere.
+
+    However it does it, a cell goes through :func:`one` with a store that these results end up in.
+    """
+
+    def __call__(
+        self, what: str, rows: Sequence[Row], store: Store, executor: Executor, capacity: Capacity
+    ) -> list[Failure]:
+        """Run them, write the index, return the failures; see :func:`run`."""
+        ...
+
+
+def capacity(executor: Executor, jobs: int | None = None) -> Capacity:
+    """As many cells at once as the user says, or as there are cores and as memory holds with a quarter to spare."""
     import psutil
 
-    if not executor.parallel or not plan.cells:
-        return 1
-    cores = len(os.sched_getaffinity(0))
-    # the emulator's own heap and translation buffer are below this much
-    need = max(cell.memory_mib for cell in plan.cells) + 512
-    room = int(psutil.virtual_memory().available * 0.75 / 2**20)
-    return max(1, min(cores, room // need, len(plan.cells)))
+    if not executor.parallel:
+        return Capacity(1)
+    if jobs is not None:
+        return Capacity(jobs)
+    return Capacity(len(os.sched_getaffinity(0)), int(psutil.virtual_memory().available * 0.75 / 2**20))
 
 
-def run(plan: Plan, rows: Sequence[Row], store: Store, executor: Executor, jobs: int | None = None) -> list[Failure]:
+def run(what: str, rows: Sequence[Row], store: Store, executor: Executor, capacity: Capacity) -> list[Failure]:
     """Run every cell that has no result, write the index, and return the failures.
 
-    A failed cell is recorded as failed, with its console, and is tried again by the next run.
+    A failed cell is recorded as failed, with its console, and is tried again by the next run. A cell starts when a
+    place is free, when memory has room for its machine, and when no other one is just making its checkpoint.
 
     Raises:
         Interrupted: Ctrl-C; finished cells are kept, nothing else is left behind.
         HarnessError: something that no other cell would survive either (a missing tool, a full disk, a lost host).
 
     """
-    todo = [row for row in rows if row.state != "done"]
-    if not todo:
+    queue = [row for row in rows if row.state != "done"]
+    if not queue:
         store.write_index()
         return []
     failures: list[Failure] = []
-    jobs = jobs or default_jobs(plan, executor)
-    started: dict[int, float] = {}
+    running: dict[futures.Future[Failure | None], _Running] = {}
     cancelled = threading.Event()
-    total = sum(row.seconds for row in todo)
-    pool = futures.ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="cell")
-
-    def work(number: int, cell: Cell) -> Failure | None:
-        started[number] = time.monotonic()
-        return _one(cell, store, executor, cancelled)
-
-    running = {pool.submit(work, number, row.cell): number for number, row in enumerate(todo)}
+    count, total, done = len(queue), sum(row.seconds for row in queue), 0.0
+    pool = futures.ThreadPoolExecutor(max_workers=capacity.jobs, thread_name_prefix="cell")
     try:
-        with ui().progress(f"{plan.spec.id}: {len(todo)} cells, {jobs} at once", total) as task:
-            waiting = set(running)
-            while waiting:
-                done, waiting = futures.wait(waiting, timeout=_TICK, return_when=futures.FIRST_COMPLETED)
-                for future in done:
+        with ui().progress(f"{what}: {count} cells, up to {min(capacity.jobs, count)} at once", total) as task:
+            while queue or running:
+                while (row := _next(queue, running.values(), capacity)) is not None:
+                    queue.remove(row)
+                    future = pool.submit(one, row.cell, store, executor, cancelled)
+                    running[future] = _Running(row, time.monotonic())
+                for future in futures.wait(running, timeout=_TICK, return_when=futures.FIRST_COMPLETED).done:
+                    done += running.pop(future).row.seconds
                     failure = future.result()
                     if failure is not None:
                         failures.append(failure)
                         ui().warn(f"{failure.cell.label}: failed: {failure.reason}")
-                _show(task, todo, running, waiting, started)
+                left = len(queue) + len(running)
+                # a running cell counts up to its estimate, and not quite
+                partly = sum(min(time.monotonic() - r.since, 0.95 * r.row.seconds) for r in running.values())
+                task.update(done=done + partly, note=f"{left} of {count} cells left")
     except BaseException as error:
         cancelled.set()
         _abandon(pool, executor, running)
@@ -124,26 +150,38 @@ def run(plan: Plan, rows: Sequence[Row], store: Store, executor: Executor, jobs:
     return failures
 
 
-def _abandon(pool: futures.ThreadPoolExecutor, executor: Executor, running: Mapping[Any, int]) -> None:
+@dataclass(frozen=True)
+class _Running:
+    row: Row
+    since: float
+
+
+def _next(queue: Sequence[Row], running: Collection[_Running], capacity: Capacity) -> Row | None:
+    """The first that may start now. One always may when nothing runs: what is too large for memory shows by failing."""
+    if len(running) >= capacity.jobs:
+        return None
+    room = math.inf if capacity.memory_mib is None or not running else capacity.memory_mib
+    room -= sum(_memory_mib(item.row.cell) for item in running)
+    making = {
+        key for item in running if (key := _checkpoint(item.row.cell)) is not None and not checkpoint.is_there(key)
+    }
+    return next((row for row in queue if _memory_mib(row.cell) <= room and _checkpoint(row.cell) not in making), None)
+
+
+def _memory_mib(cell: Cell) -> int:
+    return cell.memory_mib + _EMULATOR_MIB
+
+
+def _checkpoint(cell: Cell) -> str | None:
+    return cell.checkpoint.key if cell.emulated else None
+
+
+def _abandon(pool: futures.ThreadPoolExecutor, executor: Executor, running: Collection[futures.Future[Any]]) -> None:
     """Stop everything under way and wait until it is gone, whatever it answers."""
     pool.shutdown(wait=False, cancel_futures=True)
     while not all(future.done() for future in running):
         executor.cancel()  # again and again: a worker may have been between two steps
         futures.wait(list(running), timeout=_TICK)
-
-
-def _show(
-    task: Task, todo: Sequence[Row], running: Mapping[Any, int], waiting: set[Any], started: Mapping[int, float]
-) -> None:
-    """Progress in estimated seconds: finished cells count whole, running ones up to their estimate."""
-    now, done = time.monotonic(), 0.0
-    for future, number in running.items():
-        expected = todo[number].seconds
-        if future not in waiting:
-            done += expected
-        elif number in started:
-            done += min(now - started[number], 0.95 * expected)
-    task.update(done=done, note=f"{len(running) - len(waiting)}/{len(running)} cells")
 
 
 @contextlib.contextmanager
@@ -168,7 +206,7 @@ def _turn(store: Store, key: str, cancelled: threading.Event) -> Iterator[None]:
         yield
 
 
-def _one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Event) -> Failure | None:
+def one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Event) -> Failure | None:
     """Run one cell, unless another harness finished it meanwhile."""
     key = cell.key
     assert key is not None
@@ -192,7 +230,7 @@ def _one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Even
             write_manifest(
                 work,
                 key=key,
-                cell=cell.properties,
+                cell=cell.described,
                 inputs=cell.inputs,
                 outcome="failed" if failure else "ok",
                 reason=failure.reason if failure else "",

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config import atomic_write, need_disk, paths
+from harness.config import atomic_write, need_disk, paths, sha256_json
 from harness.errors import UsageError
 from harness.experiment import artefacts, cells, plan, spec, trial
-from harness.experiment.cells import Executor, Failure
-from harness.experiment.executors import Remote, Sealed
+from harness.experiment.cells import Executor, Failure, Runner
+from harness.experiment.executors import Remote, Sealed, Several
 from harness.experiment.plan import Plan, Row
 from harness.experiment.spec import Spec
 from harness.experiment.store import RunRecord, Store, canonical
@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from harness.report.analysis import Selection
     from harness.report.build import Report
     from harness.report.compare import Comparison
+    from harness.report.overview import Overview
 
 CELL_DEADLINE = 3600.0
 """Wall seconds after which a cell counts as hung."""
 
 _NEED = 512 << 20
+ALL, PRESETS = "all", "presets"
+"""Names of several experiments at once."""
+_SHOWN = ("fig12", "fig14")
+"""Where presets are compared."""
 _LIST = "experiment.json"
 ONE = "A and B"
 """Name of what is compared when a set is one report: two of them are a pair, whatever they are called."""
@@ -107,8 +112,8 @@ def preview(request: Request) -> tuple[Plan, list[Row]]:
 
 
 @contextlib.contextmanager
-def _ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
-    """What cells run on: built, or connected to."""
+def ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
+    """What the cells of a request run on: built, or connected to."""
     if request.target is None:
         from harness.workbench import workbench
 
@@ -125,6 +130,10 @@ def _ground(request: Request) -> Iterator[tuple[artefacts.Artefacts, Executor]]:
         yield artefacts.of_host(host, programs), Remote(host, programs, deadline=CELL_DEADLINE)
 
 
+def _nested(request: Request) -> bool:
+    return request.target is None and _image(request) == "nested"
+
+
 def perform(
     request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None
 ) -> tuple[Plan, list[Failure]]:
@@ -136,38 +145,121 @@ def perform(
         HarnessError: as the step that failed says; finished cells are kept.
 
     """
-    _make(request, None)  # a mistake in the request is told before an hour of building
+    (made,), failures = perform_all([request], request.name, executor, parts)
+    return made, failures
+
+
+def perform_all(
+    requests: Sequence[Request],
+    what: str,
+    executor: Executor | None = None,
+    parts: artefacts.Artefacts | None = None,
+    runner: Runner = cells.run,
+) -> tuple[list[Plan], list[Failure]]:
+    """The same for several requests that differ in experiment, preset and profile alone: every cell is run once.
+
+    Args:
+        requests: what the user asked for.
+        what: name of the whole, for people.
+        executor: with ``parts`` in place of the real ground; tests use them.
+        parts: what that runs on.
+        runner: runs the rows; here, if nothing else is said.
+
+    Raises:
+        HarnessError: as the step that failed says; finished cells are kept.
+
+    """
+    for request in requests:
+        _make(request, None)  # a mistake in the request is told before an hour of building
     need_disk(paths().results, _NEED, "the results of an experiment")
     with contextlib.ExitStack() as stack:
-        if executor is None or parts is None:
-            parts, executor = stack.enter_context(_ground(request))
-        made = _make(request, parts)
-        found = _rows(made)
+        grounds: dict[bool, tuple[artefacts.Artefacts, Executor]] = {}
+        for request in requests:
+            nested = _nested(request)
+            if executor is not None and parts is not None:
+                grounds[nested] = (parts, executor)
+            elif nested not in grounds:
+                grounds[nested] = stack.enter_context(ground(request))
+        made = [_make(request, grounds[_nested(request)][0]) for request in requests]
+        found = plan.union(_rows(item) for item in made)
+        all_of_them = [on for _, on in grounds.values()]
+        on = all_of_them[0] if len(grounds) == 1 else Several(nested=grounds[True][1], process=grounds[False][1])
+        room = cells.capacity(on, requests[0].jobs)
         todo = [row for row in found if row.state != "done"]
-        jobs = cells.default_jobs(made, executor) if request.jobs is None or not executor.parallel else request.jobs
         if todo:
-            wall = sum(row.seconds for row in todo) / min(jobs, len(todo))
-            ui().step(f"{made.spec.id}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")
-            if isinstance(executor, Remote):
-                stack.enter_context(executor.occupied(f"experiment {made.spec.id}"))
-        return made, cells.run(made, found, store(), executor, jobs)
+            wall = sum(row.seconds for row in todo) / min(room.jobs, len(todo))
+            ui().step(f"{what}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")
+            if isinstance(on, Remote):
+                stack.enter_context(on.occupied(f"experiment {what}"))
+        return made, runner(what, found, store(), on, room)
 
 
 def conduct(request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None) -> Outcome:
     """Run what is missing (see :func:`perform`), then write the report."""
     made, failures = perform(request, executor, parts)
-    where = request.out or paths().results / folder(made, request.target)
+    where = request.out or paths().results / folder(made, request)
     return Outcome(_report(made, where), tuple(failures))
 
 
-def folder(made: Plan, target: str | None) -> str:
-    """The name of a report's directory: the spec's, and whatever differs from its defaults."""
+def named(request: Request) -> list[Request]:
+    """The requests behind a name: ``all`` is every experiment, ``presets`` what shows the difference presets make."""
+    if request.name == ALL:
+        return [replace(request, name=name) for name in spec.names()]
+    if request.name == PRESETS:
+        if request.preset is not None:
+            raise UsageError("`presets` compares presets: --preset means nothing with it")
+        return [replace(request, name=name, preset=preset) for name in _SHOWN for preset in spec.compared()]
+    return [request]
+
+
+def conduct_all(
+    request: Request,
+    executor: Executor | None = None,
+    parts: artefacts.Artefacts | None = None,
+    runner: Runner = cells.run,
+) -> tuple[Overview, list[Failure]]:
+    """Run the union of the cells of several experiments, each once, then write every report and the page over all.
+
+    A cell that fails is in the failures once, and is shown as failed in every report that looks at it.
+
+    Raises:
+        HarnessError: as :func:`perform_all`.
+
+    """
+    requests = named(request)
+    plans, failures = perform_all(requests, request.name, executor, parts, runner)
+    root = request.out or paths().results
+    drawn: dict[str, Report] = {}
+    with ui().progress("reports", len(requests)) as task:
+        for made, item in zip(plans, requests, strict=True):
+            name = folder(made, item)
+            drawn[name] = _report(made, root / name)
+            task.advance(1)
+    return overview(root, drawn), failures
+
+
+def preview_all(request: Request) -> tuple[list[Plan], list[Row]]:
+    """The plans behind a name, and every cell once; as :func:`preview`."""
+    found = [preview(item) for item in named(request)]
+    return [made for made, _ in found], plan.union(rows for _, rows in found)
+
+
+def folder(made: Plan, request: Request) -> str:
+    """The name of a report's directory: the spec's, and whatever differs from its defaults, the kernel among it."""
     parts = [made.spec.id]
     parts += [made.profile] if made.profile != made.spec.profile else []
     parts += [made.preset] if made.preset != made.spec.preset else []
-    if target is not None:
-        parts.append("".join(letter if letter.isalnum() else "-" for letter in target.removeprefix("ssh://")))
+    parts += [f"linux-{_word(request.kernel)}"] if request.kernel else []
+    if request.source:  # two trees may have one name
+        parts.append(f"{_word(request.source.rstrip('/').rpartition('/')[2])}-{sha256_json(request.source)[:6]}")
+    parts += [f"upto-{_word(request.upto)}"] if request.upto else []
+    parts += [f"susy-{_word(request.susy.name)}"] if request.susy else []
+    parts += [_word(request.target.removeprefix("ssh://"))] if request.target else []
     return "-".join(parts)
+
+
+def _word(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
 
 
 def scale(made: Plan) -> str:
@@ -227,6 +319,25 @@ def result_set(where: Path) -> dict[str, Selection]:
     if not found:
         raise UsageError(f"{where}: neither a report nor a directory of reports", hint="harness experiment fig12")
     return {path.name: selection(path, _store_of(where)) for path in found}
+
+
+def overview(root: Path | None = None, drawn: Mapping[str, Report] | None = None) -> Overview:
+    """Write the page over all reports of a directory; those that were not just drawn are drawn again from their runs.
+
+    Raises:
+        UsageError: there are no reports.
+
+    """
+    from harness.report import overview
+    from harness.report.build import build
+
+    root = root or paths().results
+    sections = []
+    for name, chosen in result_set(root).items():
+        where = root if name == ONE else root / name
+        report = (drawn or {}).get(name) or build(chosen, where)
+        sections.append(overview.Section(where.name, chosen, report))
+    return overview.write(sections, root / "report")
 
 
 def compare(a: Path, b: Path) -> Comparison:

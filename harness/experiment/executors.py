@@ -22,6 +22,7 @@ from harness.run import Crew, check_called_off
 from harness.ui import ui
 
 if TYPE_CHECKING:
+    from harness.experiment.cells import Executor
     from harness.host import Host
     from harness.machine import Machine, MachineSpec
     from harness.workbench import Workbench
@@ -150,6 +151,27 @@ class Sealed:
         with self._lock:
             for machine in self._machines:
                 machine.kill()
+
+
+class Several:
+    """One executor for each kind of VMs: their machines start with other images."""
+
+    def __init__(self, nested: Executor, process: Executor) -> None:
+        self._nested, self._process = nested, process
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several cells may run at once."""
+        return self._nested.parallel and self._process.parallel
+
+    def execute(self, cell: Cell, work: Path) -> bytes:
+        """Run the cell where its VMs can."""
+        return (self._nested if cell.fleet.nested else self._process).execute(cell, work)
+
+    def cancel(self) -> None:
+        """End what is running."""
+        for executor in (self._nested, self._process):
+            executor.cancel()
 
 
 def _said(work: Path) -> str:

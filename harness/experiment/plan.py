@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness import checkpoint
 from harness.errors import UsageError
@@ -98,6 +98,19 @@ class Cell:
         }
 
     @property
+    def described(self) -> dict[str, Any]:
+        """The same with the knobs, by which runs of two presets are told apart; one run may be of several presets."""
+        plan = self.fleet
+        knobs = {
+            "pages_to_scan": plan.pages_to_scan,
+            "sleep_millisecs": plan.sleep_millisecs,
+            "scheduling": f"fifo {plan.ksmd_rt_priority}" if plan.ksmd_rt_priority else f"nice {plan.ksmd_nice}",
+            "offered_load": plan.offered_load,
+            "sysfs": dict(plan.settings),
+        }
+        return {**self.properties, "knobs": knobs}
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on.
 
@@ -137,6 +150,8 @@ class Cell:
         """
         if self.artefacts is None:
             raise UsageError("a checkpoint is known only when its kernel, QEMU and image are built")
+        workload = workloads()[self.workload]
+        what = workload.family if self.fleet.serves else workload.label  # the mixes of YCSB share it
         return checkpoint.Order(
             inputs={
                 "plan": self.fleet.render_loaded(REST_PATH),
@@ -147,8 +162,7 @@ class Cell:
                 **({"dataset": self.dataset.inputs} if self.dataset else {}),
                 **self.artefacts.inputs,
             },
-            # the mixes of YCSB share it
-            what=f"{self.profile}, {self._name('family' if self.fleet.serves else 'label')}, seed {self.seed}",
+            what=f"{self.profile}, {what}, seed {self.seed}",
             memory_mib=self.memory_mib,
         )
 
@@ -163,9 +177,6 @@ class Cell:
         batch = "" if self.batch is None else f", batches of {self.batch}"
         watched = f", {self.watch.name} counted" if self.watch else ""
         return f"{systems()[self.system].label}, {workloads()[self.workload].label}, seed {self.seed}{batch}{watched}"
-
-    def _name(self, kind: Literal["family", "label"]) -> str:
-        return str(getattr(workloads()[self.workload], kind))
 
     @property
     def devices(self) -> tuple[Mapping[str, str], ...]:
@@ -419,6 +430,16 @@ def rows(plan: Plan, store: Store, stated: float) -> list[Row]:
             )
         out.append(Row(cell, state, *known[mark]))
     return out
+
+
+def union(parts: Iterable[Sequence[Row]]) -> list[Row]:
+    """Rows of several plans, each cell once, in the order in which it is first met."""
+    out: dict[Any, Row] = {}
+    for rows_ in parts:
+        for row in rows_:
+            # while something is not built there are no keys; fleet, system and machine tell what will have the same
+            out.setdefault(row.cell.key or (row.cell.text, str(row.cell.machine)), row)
+    return list(out.values())
 
 
 def _shape(text: str) -> list[str]:

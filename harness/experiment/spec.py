@@ -93,12 +93,41 @@ class Ways(_Strict):
     alone: Masks
 
 
+class Mix(_Strict):
+    """A preset made of another one with some knobs of a second: one difference at a time."""
+
+    of: str
+    with_: Annotated[str, Field(alias="with")]
+    knobs: Annotated[tuple[str, ...], Field(min_length=1)]
+    about: str
+
+    @model_validator(mode="after")
+    def _known_knobs(self) -> Self:
+        if unknown := [name for name in self.knobs if name not in Knobs.model_fields]:
+            raise ValueError(f"knobs: {', '.join(unknown)}: there are {', '.join(Knobs.model_fields)}")
+        return self
+
+
 class Catalogue(_Strict):
     """All workloads and presets there are."""
 
     workload: tuple[Workload, ...]
     preset: dict[str, dict[str, Knobs]]
     ways: dict[str, Ways]
+    mix: dict[str, Mix] = {}
+
+    @model_validator(mode="after")
+    def _known_presets(self) -> Self:
+        for name, mix in self.mix.items():
+            for part in (mix.of, mix.with_):
+                if part not in self.preset:
+                    raise ValueError(f"mix.{name}: there is no preset {part!r}")
+            if name in self.preset:
+                raise ValueError(f"mix.{name}: there is a preset of that name")
+            if lacking := [system for system in self.preset[mix.of] if system not in self.preset[mix.with_]]:
+                raise ValueError(f"mix.{name}: {mix.with_} says nothing about {', '.join(lacking)}")
+        return self
+
 
 
 WatchName = Literal["", "misses", "functions"]
@@ -238,7 +267,9 @@ class Spec(_Strict):
             raise UsageError(f"preset {preset!r} says nothing about {', '.join(lacking)}")
         chosen = {name: table[name] for name in self.axes.system}
         differing = inequality(chosen)
-        if differing and preset not in self.unequal:
+        mix = catalogue().mix.get(preset)
+        # a spec that allows a preset allows a part of it
+        if differing and preset not in self.unequal and (mix is None or mix.with_ not in self.unequal):
             raise UsageError(
                 f"preset {preset!r} gives the systems of {self.id} different {', '.join(differing)}",
                 hint=f'to draw it all the same, with a stamp: add unequal = ["{preset}"] to the spec',
@@ -291,9 +322,23 @@ def workloads() -> dict[str, Workload]:
     return {item.id: item for item in catalogue().workload}
 
 
+@cache
 def presets() -> dict[str, dict[str, Knobs]]:
-    """Presets by name."""
-    return catalogue().preset
+    """Presets by name, mixed ones behind the others."""
+    out = dict(catalogue().preset)
+    for name, mix in catalogue().mix.items():
+        out[name] = {
+            system: Knobs.model_validate(
+                {**knobs.model_dump(), **out[mix.with_][system].model_dump(include=set(mix.knobs))}
+            )
+            for system, knobs in out[mix.of].items()
+        }
+    return out
+
+
+def compared() -> list[str]:
+    """Presets that are set side by side: equal treatment, one difference at a time, and all of them."""
+    return ["paper", "fair", *catalogue().mix, "artifact"]
 
 
 def ways() -> dict[str, Ways]:

@@ -11,7 +11,8 @@ from typing import Generic, Literal, TypeVar
 from harness.experiment.spec import Spec, Workload, inequality, workloads
 from harness.experiment.store import RunRecord
 from harness.latency import Start
-from harness.report import paper, statistics, tails
+from harness.report import means, paper, statistics, tails
+from harness.report.means import MeanSet
 from harness.report.statistics import Estimate
 from harness.systems import System, systems
 
@@ -118,7 +119,8 @@ class Comparison(Generic[Item]):
     selection: Selection
     items: tuple[Item, ...]
     geomeans: Mapping[str, Estimate | None]
-    """By system; None unless every workload has a number."""
+    """By system, over the set that the paper's mean is of; None unless every part of it has a number."""
+    over: MeanSet
     stamps: tuple[str, ...]
 
     def at(self, system: str, workload: str) -> Item:
@@ -161,37 +163,38 @@ class Saving:
 
 def degradation(selection: Selection) -> Degradation:
     """Compute Figure 12: D = T_system / T_baseline of VM 1, paired by seed."""
-    items, means, lines = _compared(selection, _bar)
-    return Degradation(selection, items, means, (*lines, *few_samples(items)))
+    items, geomeans, over = _compared(selection, _bar, means.FIGURE_12)
+    return Degradation(selection, items, geomeans, over, (*stamps(selection), *few_samples(items)))
 
 
 def efficiency(selection: Selection) -> Efficiency:
     """Compute Figure 14: what is saved from the start to the planned end of the window, over ksmd's time in it."""
-    return Efficiency(selection, *_compared(selection, _mark))
+    return Efficiency(selection, *_compared(selection, _mark, means.SIX), stamps(selection))
 
 
 def _compared(
-    selection: Selection, compare: Callable[[Selection, System, Workload], Item]
-) -> tuple[tuple[Item, ...], Mapping[str, Estimate | None], tuple[str, ...]]:
-    """Every system under every workload, the systems' means over all workloads of the spec, and the stamps."""
+    selection: Selection, compare: Callable[[Selection, System, Workload], Item], papers: MeanSet
+) -> tuple[tuple[Item, ...], Mapping[str, Estimate | None], MeanSet]:
+    """Every system under every workload, the systems' means, and what these are over.
+
+    A spec with the paper's workloads has the paper's mean, and none where that lacks a part; one with others has the
+    mean of its own.
+    """
     axes = selection.spec.axes
     items = tuple(
         compare(selection, systems()[system], workloads()[workload])
         for workload in axes.workload
         for system in axes.system
     )
-    means = {
-        system: _geomean([item.ratio for item in items if item.system.id == system])
-        for system in axes.system
-        if system != selection.spec.baseline
-    }
-    return items, means, stamps(selection)
-
-
-def _geomean(parts: list[Estimate | None]) -> Estimate | None:
-    """There is none while one of the parts has no number."""
-    known = [part for part in parts if part is not None]
-    return statistics.geomean_of(known) if len(known) == len(parts) else None
+    own = MeanSet(f"the workloads of {selection.spec.id}", dict.fromkeys(axes.workload, 1), selection.spec.id)
+    over = papers if set(axes.workload) == set(papers.parts) else own
+    geomeans: dict[str, Estimate | None] = {}
+    for system in axes.system:
+        if system != selection.spec.baseline:
+            known = {item.workload.id: item.ratio for item in items if item.system.id == system and item.ratio}
+            found, lacking = means.estimate(over, known)
+            geomeans[system] = None if lacking else found
+    return items, geomeans, over
 
 
 def standing(selection: Selection, system: System, workload: Workload) -> tuple[list[RunRecord], Status, str]:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write
-from harness.report import analysis, batches, figures, misses, operations, page, shares, tables
+from harness.report import analysis, batches, figures, misses, operations, page, readings, shares, tables, verdicts
 from harness.report.analysis import Selection
 from harness.report.tables import Table
 
@@ -27,6 +27,9 @@ def build(selection: Selection, out: Path) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     base = out / selection.spec.id
     table, values, (png, svg), result = _drawn(selection, base)
+    judged = verdicts.judge_all(readings.read([selection]), selection.profile, only=selection.spec.id)
+    table = replace(table, notes=(*table.notes, *verdicts.lines(judged)))
+    values |= {"verdicts": verdicts.values(judged)["verdicts"]}
     html = page.write(result, table, svg, base.with_suffix(".html"))
     text = base.with_suffix(".md")
     atomic_write(text, tables.markdown(table))

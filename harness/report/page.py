@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.config import atomic_write
 from harness.experiment.spec import workloads
@@ -12,6 +12,9 @@ from harness.experiment.store import canonical
 from harness.report.analysis import Selection
 from harness.report.tables import Table
 from harness.systems import systems
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -30,22 +33,31 @@ class Result(Protocol):
         ...
 
 
-def write(result: Result, table: Table, svg: Path, path: Path) -> Path:
-    """Write the page; the drawing goes into it, nothing is loaded from elsewhere."""
+def environment() -> jinja2.Environment:
+    """Templates of pages: everything that is filled in is escaped, and nothing may be forgotten."""
     import jinja2
-    import markupsafe
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
+
+
+def write(result: Result, table: Table, svg: Path, path: Path) -> Path:
+    """Write the page; the drawing goes into it, nothing is loaded from elsewhere."""
+    import markupsafe
+
     drawing = svg.read_text(encoding="utf-8")
-    text = environment.get_template("page.html.j2").render(
-        table=table,
-        stamps=result.stamps,
-        svg=markupsafe.Markup(drawing[drawing.index("<svg") :]),  # noqa: S704 (our own drawing, without its XML head)
-        runs=_runs(result.selection),
-        kind=result.selection.spec.kind,
-        baseline=result.selection.spec.baseline,
+    text = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            table=table,
+            stamps=result.stamps,
+            svg=markupsafe.Markup(drawing[drawing.index("<svg") :]),  # noqa: S704 (our own drawing, without its XML head)
+            runs=_runs(result.selection),
+            kind=result.selection.spec.kind,
+            baseline=result.selection.spec.baseline,
+        )
     )
     atomic_write(path, text)
     return path

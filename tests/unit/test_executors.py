@@ -204,7 +204,7 @@ def test_a_cancelled_cell_is_not_recorded_as_failed(tmp_path: Path) -> None:
             pass
 
     with pytest.raises(Interrupted):
-        cells._one(chosen, Store(tmp_path), Stopped(), stop)
+        cells.one(chosen, Store(tmp_path), Stopped(), stop)
     assert Store(tmp_path).records() == []
 
 

@@ -12,16 +12,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.config import PROJECT, paths
-from harness.errors import EnvironmentProblem, Interrupted, UsageError
+from harness.errors import EnvironmentProblem, Interrupted, MachineError, UsageError
 from harness.experiment import artefacts, conduct, plan, spec
+from harness.experiment import cells as run_cells
 from harness.experiment.artefacts import Artefacts
-from harness.experiment.cells import Failure
-from tests.fake_fleet import ARTEFACTS, FakeExecutor, result
+from harness.experiment.cells import Executor, Failure
+from harness.experiment.executors import Several
+from harness.experiment.store import Store
+from harness.report.overview import Overview
+from tests.fake_fleet import ARTEFACTS, CAPABLE, FakeExecutor, result
 
 
 def request(**change: object) -> conduct.Request:
@@ -405,6 +410,29 @@ def test_killed_at_any_cell_and_run_again_the_index_is_the_same(
     assert not any(path.name.startswith(".") for path in runs.iterdir())
 
 
+def test_killed_in_all_and_run_again_index_reports_and_page_are_the_same(tmp_path: Path) -> None:
+    def bytes_of(root: Path) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and "locks" not in path.parts and path.name not in ("host.json", "qemu.argv")
+        }
+
+    assert _child(tmp_path / "whole", FAKE_NAME="all").wait(180) == 0
+    whole = bytes_of(tmp_path / "whole" / "results")
+    count = sum(name.endswith("manifest.json") for name in whole)
+    at = random.randrange(2, count)
+    print(f"killed at cell {at} of {count}")
+    assert _child(tmp_path / "cut", FAKE_NAME="all", FAKE_DIE_AT=str(at)).wait(180) == -signal.SIGKILL
+    runs = tmp_path / "cut" / "results" / "runs"
+    assert len([path for path in runs.iterdir() if not path.name.startswith(".")]) == at - 1
+    assert _child(tmp_path / "cut", FAKE_NAME="all").wait(180) == 0
+    again = bytes_of(tmp_path / "cut" / "results")
+    assert again["index.json"] == whole["index.json"]
+    assert again == whole
+    assert "report/report.html" in whole
+
+
 def test_ctrl_c_keeps_finished_cells_and_leaves_no_half_of_one(tmp_path: Path) -> None:
     child = _child(tmp_path, FAKE_HANG="1")
     runs = tmp_path / "results" / "runs"
@@ -430,6 +458,194 @@ def test_ctrl_c_is_told_with_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(conduct.store().runs.iterdir()) == []
 
 
+# --- several experiments at once ---------------------------------------------------------------------
+
+
+def several(name: str, executor: FakeExecutor | None = None, **change: object) -> tuple[Overview, list[Failure]]:
+    """Conduct every experiment of a name with a fake fleet."""
+    return conduct.conduct_all(request(name=name, **change), executor or FakeExecutor(), CAPABLE)
+
+
+def test_all_runs_the_union_of_all_cells_each_once_and_writes_every_report() -> None:
+    executor = FakeExecutor()
+    whole, failures = several("all", executor)
+    assert failures == []
+    made, rows = [plan.make(spec.load(name), CAPABLE, profile="unit") for name in spec.names()], []
+    keys = {cell.key for item in made for cell in item.cells}
+    assert len(executor.ran) == len(keys) == len(conduct.store().records())
+    assert len(keys) < sum(len(item.cells) for item in made), "experiments share cells"
+    rows = plan.union(plan.rows(item, conduct.store(), 1.0) for item in made)
+    assert {row.cell.key for row in rows} == keys
+    assert [row.state for row in rows] == ["done"] * len(rows)
+    root = paths().results
+    assert {path.parent.name for path in root.glob("*/experiment.json")} == {f"{name}-unit" for name in spec.names()}
+    assert [path.name for path in whole.files] == ["report.md", "report.html"]
+    again = FakeExecutor()
+    before = [path.read_bytes() for path in whole.files]
+    several("all", again)
+    assert again.ran == []
+    assert [path.read_bytes() for path in whole.files] == before
+
+
+def test_a_cell_that_fails_is_told_once_and_shown_in_every_report(capsys: pytest.CaptureFixture[str]) -> None:
+    executor = FakeExecutor()
+
+    def before(cell: plan.Cell) -> None:
+        if cell.system == "cpu-ksm":
+            raise MachineError("panic")
+
+    executor.before = before
+    _, failures = several("all", executor)
+    assert [failure.cell.system for failure in failures] == ["cpu-ksm"]
+    assert capsys.readouterr().err.count("panic") == 1
+    for name in ("fig12", "fig13", "fig14", "table2"):
+        assert "failed" in (paths().results / f"{name}-unit" / f"{name}.md").read_text()
+
+
+def test_presets_differ_in_what_they_are_named_after_alone() -> None:
+    table = spec.presets()
+    for name, knobs in (
+        ("artifact-class", {"sched", "priority"}),
+        ("artifact-rhythm", {"sleep_millisecs", "pages_to_scan"}),
+        ("artifact-load", {"offered_load"}),
+        ("artifact-wait", {"wait_us"}),
+    ):
+        differing = {
+            knob
+            for system, mine in table[name].items()
+            for knob in spec.Knobs.model_fields
+            if getattr(mine, knob) != getattr(table["paper"][system], knob)
+        }
+        assert differing <= knobs and differing
+        for system, mine in table[name].items():
+            assert all(getattr(mine, knob) == getattr(table["artifact"][system], knob) for knob in knobs)
+    # together they are all of it
+    parts = [set(mix.knobs) for mix in spec.catalogue().mix.values()]
+    assert set.union(*parts) == set(spec.Knobs.model_fields)
+    assert sum(map(len, parts)) == len(spec.Knobs.model_fields)
+
+
+def test_a_part_of_what_a_spec_allows_is_allowed_and_stamped() -> None:
+    assert spec.load("fig12").knobs("artifact-class")
+    closed = spec.load("fig12").model_copy(update={"unequal": ()})
+    with pytest.raises(UsageError, match="different scheduling"):
+        closed.knobs("artifact-class")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"of": "mine"}, "no preset 'mine'"),
+        ({"with": "fair2"}, "no preset 'fair2'"),
+        ({"knobs": ["nice"]}, "nice"),
+    ],
+)
+def test_a_mistake_in_a_mixed_preset_is_named(change: dict[str, object], said: str) -> None:
+    mix = {"of": "paper", "with": "artifact", "knobs": ["sched"], "about": "x"} | change
+    plain = spec.catalogue().model_dump(by_alias=True)
+    with pytest.raises(ValueError, match=said):
+        spec.Catalogue.model_validate(plain | {"mix": {"x": mix}})
+
+
+def test_presets_are_drawn_side_by_side_and_share_what_they_do_not_change() -> None:
+    executor = FakeExecutor()
+    whole, failures = several("presets", executor)
+    assert failures == []
+    names = {path.parent.name for path in paths().results.glob("*/experiment.json")}
+    assert {"fig12-unit", "fig12-unit-artifact", "fig14-unit-artifact-class", "fig12-unit-fair"} <= names
+    # neither no-ksm nor CPU-ksm is treated otherwise by the scripts, but for its load, and Liblinear has none
+    ran = [system for system, _ in executor.ran]
+    assert (ran.count("no-ksm"), ran.count("cpu-ksm")) == (2, 2)  # paper's and fair's pace
+    text = whole.files[0].read_text()
+    assert "# Presets side by side" in text
+    assert "UNEQUAL between systems: scheduling" in text
+    with pytest.raises(UsageError, match="--preset means nothing"):
+        several("presets", preset="fair")
+
+
+# --- admission ------------------------------------------------------------------------------------------
+
+
+def row(cell: plan.Cell) -> plan.Row:
+    """A cell to run."""
+    return plan.Row(cell, "missing", 1.0, "")
+
+
+def test_cells_start_as_memory_and_places_allow() -> None:
+    made = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", seeds=3).cells
+    first, second = row(made[0]), row(made[2])
+    assert made[0].checkpoint.key != made[2].checkpoint.key
+    busy = [run_cells._Running(first, 0.0)]
+    need = made[0].memory_mib + 512
+    assert run_cells._next([second], busy, run_cells.Capacity(2, 2 * need)) is second
+    assert run_cells._next([second], busy, run_cells.Capacity(2, 2 * need - 1)) is None
+    assert run_cells._next([second], busy, run_cells.Capacity(2)) is second
+    assert run_cells._next([second], busy, run_cells.Capacity(1)) is None
+    assert run_cells._next([second], [], run_cells.Capacity(1, 1)) is second, "or nothing would ever run"
+    assert run_cells._next([], [], run_cells.Capacity(1)) is None
+
+
+def test_a_smaller_cell_goes_first_where_a_large_one_does_not_fit() -> None:
+    small, *_ = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", seeds=2).cells
+    large = plan.make(spec.load("fig12"), ARTEFACTS, profile="laptop").cells[0]
+    other = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", seeds=2).cells[2]
+    room = run_cells.Capacity(2, small.memory_mib + other.memory_mib + 1024)
+    chosen = run_cells._next([row(large), row(other)], [run_cells._Running(row(small), 0.0)], room)
+    assert chosen is not None and chosen.cell is other
+
+
+def test_nobody_waits_for_a_checkpoint_that_another_cell_is_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, same, other, *_ = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", seeds=2).cells
+    assert one.checkpoint.key == same.checkpoint.key != other.checkpoint.key
+    busy, queue = [run_cells._Running(row(one), 0.0)], [row(same), row(other)]
+    chosen = run_cells._next(queue, busy, run_cells.Capacity(2))
+    assert chosen is queue[1]
+    monkeypatch.setattr("harness.checkpoint.is_there", lambda key: key == one.checkpoint.key)
+    assert run_cells._next(queue, busy, run_cells.Capacity(2)) is queue[0]
+
+
+def test_the_user_says_how_many_and_a_host_takes_one() -> None:
+    assert run_cells.capacity(FakeExecutor(), 7) == run_cells.Capacity(7, None)
+    assert run_cells.capacity(FakeExecutor(parallel=False), 7) == run_cells.Capacity(1)
+    found = run_cells.capacity(FakeExecutor())
+    assert found.jobs == len(os.sched_getaffinity(0))
+    assert found.memory_mib and found.memory_mib > 0
+
+
+def test_other_vms_have_another_executor() -> None:
+    nested, process = FakeExecutor(), FakeExecutor()
+    both = Several(nested=nested, process=process)
+    cells_of = {size: plan.make(spec.load("fig12"), ARTEFACTS, profile=size).cells[0] for size in ("unit", "small")}
+    both.execute(cells_of["unit"], paths().tmp)
+    assert (len(process.ran), len(nested.ran)) == (1, 0)
+    assert both.parallel
+    both.cancel()
+    with pytest.raises(MachineError):
+        process.execute(cells_of["unit"], paths().tmp)
+    assert not Several(nested=FakeExecutor(parallel=False), process=process).parallel
+
+
+def test_another_runner_gets_the_same_rows() -> None:
+    seen: list[tuple[str, int]] = []
+
+    def elsewhere(
+        what: str, rows: Sequence[plan.Row], store: Store, executor: Executor, capacity: run_cells.Capacity
+    ) -> list[Failure]:
+        seen.append((what, len(rows)))
+        return run_cells.run(what, rows, store, executor, capacity)
+
+    conduct.perform_all([request(), request(name="fig13")], "both", FakeExecutor(), CAPABLE, elsewhere)
+    assert seen == [("both", 4)]
+
+
+def test_the_index_tells_the_knobs_by_which_presets_differ() -> None:
+    cells(parts=CAPABLE, preset="artifact")
+    told = {run["cell"]["system"]: run["cell"]["knobs"] for run in json.loads(index())["runs"]}
+    assert told["cpu-ksm"]["scheduling"] == "nice 5"
+    assert told["para-ksmc"]["scheduling"] == "fifo 99"
+    assert told["dsa-ksm"]["sysfs"]["/sys/kernel/mm/ksm/offload_wait_us"] == "100"
+
+
 # --- redrawing ----------------------------------------------------------------------------------------
 
 
@@ -447,16 +663,27 @@ def test_there_is_nothing_to_redraw(tmp_path: Path) -> None:
         conduct.redraw(tmp_path)
 
 
-def test_reports_of_other_sizes_lie_beside_each_other() -> None:
+def test_reports_of_other_sizes_kernels_and_targets_lie_beside_each_other() -> None:
     made = plan.make(spec.load("fig12"), ARTEFACTS, profile="unit", preset="fair")
-    assert conduct.folder(made, None) == "fig12-unit-fair"
-    assert conduct.folder(made, "ssh://root@h:22") == "fig12-unit-fair-root-h-22"
-    assert conduct.folder(plan.make(spec.load("fig12"), ARTEFACTS), None) == "fig12"
+    assert conduct.folder(made, request()) == "fig12-unit-fair"
+    assert conduct.folder(made, request(target="ssh://root@h:22")) == "fig12-unit-fair-root-h-22"
+    assert conduct.folder(made, request(kernel="6.2", upto="para_c")) == "fig12-unit-fair-linux-6.2-upto-para_c"
+    assert conduct.folder(made, request(susy=Path("/data/SUSY.csv.gz"))) == "fig12-unit-fair-susy-SUSY.csv.gz"
+    assert conduct.folder(plan.make(spec.load("fig12"), ARTEFACTS), request()) == "fig12"
+    trees = {conduct.folder(made, request(source=where)) for where in ("/a/linux", "/b/linux/", "git@h:linux@v6.2")}
+    assert len(trees) == 3
+    assert all("/" not in name and name.startswith("fig12-unit-fair-") for name in trees)
+
+
+def test_a_report_of_another_kernel_leaves_the_first_one_alone() -> None:
+    first = run()
+    before = {path: path.read_bytes() for path in first.report.files}
+    other = run(kernel="6.2", parts=Artefacts("emulated", "measured", {"kernel": {"version": "6.2", "digest": "cc"}}))
+    assert other.report.files[0].parent != first.report.files[0].parent
+    assert {path: path.read_bytes() for path in first.report.files} == before
 
 
 # --- what a kernel can --------------------------------------------------------------------------------
-
-CAPABLE = dataclasses.replace(ARTEFACTS, capabilities=frozenset({"ksm-dsa", "ksm-para-c", "dsa-device"}))
 
 
 def test_the_systems_of_a_figure_are_those_that_kernel_and_machine_can() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from harness.experiment import spec
 from harness.experiment.store import RunRecord
 from harness.latency import Latencies
-from harness.report import analysis, paper, statistics, tables, tails
+from harness.report import analysis, means, paper, readings, statistics, tables, tails, verdicts
 from harness.report.analysis import Selection
 from harness.report.build import build
 from harness.systems import systems
@@ -331,3 +332,90 @@ def test_markdown_and_plain_text_hold_the_same_cells(tmp_path: Path) -> None:
             for cell in row:
                 assert cell in text
         assert "not built yet: Graph500" in text
+
+
+# --- means ----------------------------------------------------------------------------------------------
+
+
+def _all_nine(root: Path, factors: dict[str, float], seeds: int = 1, spread: float = 0.0) -> Selection:
+    """Figure 12 with every bar of CPU-ksm: times are no-ksm's times a factor, a little more with every seed."""
+    records: dict[analysis.CellName, RunRecord | None] = {}
+    for workload, factor in factors.items():
+        kind = spec.workloads()[workload].operation
+        for system in ("no-ksm", "cpu-ksm"):
+            for seed in range(1, seeds + 1):
+                times = (factor if system == "cpu-ksm" else 1.0) * (1 + spread * (seed - 1) * (system == "cpu-ksm"))
+                tail = {kind: {start: _tail(900, round(10_000_000 * times)) for start in ("sent", "intended")}}
+                records[system, workload, seed] = record(
+                    root / workload, system, seed, application_ns=round(10**9 * times), latencies=tail if kind else {}
+                )
+    absent = {name: "needs a patch" for name in systems() if name not in ("no-ksm", "cpu-ksm")}
+    return selection(root, seeds=seeds, records=records, absent=absent)
+
+
+def test_figure_12s_mean_is_the_papers_over_nine_bars(tmp_path: Path) -> None:
+    factors = {name: 2.1 if name in ("liblinear", "graph500") else 3.7 for name in means.BARS}
+    result = analysis.degradation(_all_nine(tmp_path, factors))
+    mean = result.geomeans["cpu-ksm"]
+    assert result.over is means.FIGURE_12
+    assert mean is not None
+    assert mean.value == pytest.approx((2.1**2 * 3.7**7) ** (1 / 9), rel=1e-6)  # the paper: 3.3
+    assert ("GeoMean", "CPU-ksm", "", "3.264x", "3.3x") in [row[:5] for row in tables.of_degradation(result).rows]
+    read = readings.read([result.selection])["degradation", 0]
+    v2 = next(
+        item for item in verdicts.judge_all({("degradation", 0): read}, "scaled").items if item.verdict.id == "V2"
+    )
+    assert [(f.test.what, f.holds) for f in v2.findings if f.holds is not None] == [("CPU-ksm", True)]
+    assert v2.result == "partly"
+
+
+def test_its_interval_draws_seeds_for_all_bars_at_once(tmp_path: Path) -> None:
+    result = analysis.degradation(_all_nine(tmp_path, dict.fromkeys(means.BARS, 2.0), seeds=5, spread=0.1))
+    mean, bar = result.geomeans["cpu-ksm"], result.at("cpu-ksm", "liblinear").ratio
+    assert mean is not None and bar is not None
+    assert mean.low is not None and mean.high is not None and bar.low is not None and bar.high is not None
+    # all bars move together, so nine of them are no surer than one
+    assert (mean.value, mean.low, mean.high) == pytest.approx((bar.value, bar.low, bar.high), rel=1e-6)
+    assert mean.value == pytest.approx(2.4)
+
+
+def test_a_spec_of_other_workloads_has_a_mean_of_its_own(tmp_path: Path) -> None:
+    chosen = _all_nine(tmp_path, dict.fromkeys(means.BARS, 2.0))
+    axes = chosen.spec.axes.model_copy(update={"workload": ("liblinear", "graph500")})
+    result = analysis.degradation(replace(chosen, spec=chosen.spec.model_copy(update={"axes": axes})))
+    mean = result.geomeans["cpu-ksm"]
+    assert mean is not None and mean.value == pytest.approx(2.0)
+    assert result.over.size == 2
+
+
+# --- readings -------------------------------------------------------------------------------------------
+
+
+def test_saving_is_read_at_tenths_of_the_planned_window(tmp_path: Path) -> None:
+    chosen = selection(tmp_path, "fig13", seeds=2)
+    for found in chosen.records.values():
+        assert found is not None
+        dict.update(found.inputs, plan="vms 4\nwindow_ms 500\n")
+    read = readings.read([chosen])["saving", 0]
+    # 100 pages a sample of 100 ms, and the samples go on behind the planned end
+    assert {point: round(row[""].value / 4096 * 2**20) for point, row in read.points.items()} == {
+        "cpu-ksm@10%": 50, "cpu-ksm@50%": 250, "cpu-ksm@100%": 500,
+    }  # fmt: skip
+    assert read.lacking["dsa-ksm@10%"] == "needs a patch"
+
+
+def test_utilisation_and_efficiency_are_read_by_workload(tmp_path: Path) -> None:
+    read = readings.read([selection(tmp_path, name) for name in ("table2", "fig14")])
+    assert read["utilisation", 0].points["cpu-ksm"]["liblinear"].value == pytest.approx(0.4)
+    assert read["efficiency", 0].points["cpu-ksm"]["liblinear"].value == 1.0
+    assert "dsa-ksm, liblinear" in read["efficiency", 0].lacking
+
+
+def test_a_report_ends_with_the_verdicts_that_it_can_give(tmp_path: Path) -> None:
+    chosen = _all_nine(tmp_path / "runs", dict.fromkeys(means.BARS, 3.0))
+    report = build(replace(chosen, profile="laptop"), tmp_path / "out")
+    (line,) = (note for note in report.table.notes if note.startswith("V2"))
+    assert line.startswith("V2: partly")
+    assert "CPU-ksm 3 (band: 2 to 5)" in line and "paper: CPU-ksm 3.3x" in line
+    assert [item["id"] for item in report.values["verdicts"]] == ["V1", "V2"]
+    assert line in report.files[0].read_text()
