@@ -173,7 +173,7 @@ def _memory_mib(cell: Cell) -> int:
 
 
 def _checkpoint(cell: Cell) -> str | None:
-    return cell.checkpoint.key if cell.emulated else None
+    return cell.checkpoint.key if cell.resumes else None
 
 
 def _abandon(pool: futures.ThreadPoolExecutor, executor: Executor, running: Collection[futures.Future[Any]]) -> None:

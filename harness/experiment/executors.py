@@ -166,7 +166,7 @@ class Several:
 
     def execute(self, cell: Cell, work: Path) -> bytes:
         """Run the cell where its VMs can."""
-        return (self._nested if cell.fleet.nested else self._process).execute(cell, work)
+        return (self._nested if cell.plan is not None and cell.plan.nested else self._process).execute(cell, work)
 
     def cancel(self) -> None:
         """End what is running."""

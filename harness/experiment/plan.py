@@ -99,8 +99,10 @@ class Cell:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The same with the knobs, by which runs of two presets are told apart; one run may be of several presets."""
-        plan = self.fleet
+        """The same with the knobs, by which runs of two presets are told apart: one run may be of several presets."""
+        plan = self.plan
+        if plan is None:
+            return self.properties
         knobs = {
             "pages_to_scan": plan.pages_to_scan,
             "sleep_millisecs": plan.sleep_millisecs,

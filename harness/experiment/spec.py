@@ -150,17 +150,6 @@ class Axes(_Strict):
     """The paper's workload, where a choice fell on another one; set by the plan."""
 
 
-class Verdict(_Strict):
-    """A band committed before the runs: the ``metric`` of a system must lie in it for the claim to hold."""
-
-    id: str
-    claim: str
-    metric: str
-    system: str
-    low: float
-    high: float
-
-
 class Spec(_Strict):
     """One experiment."""
 
@@ -197,7 +186,6 @@ class Spec(_Strict):
     cache_times: Annotated[float, Field(gt=0, le=4096)] = 1.0
     """Size of the modelled shared cache, over that which is to the fleet's memory as the paper's is."""
     axes: Axes
-    verdict: tuple[Verdict, ...] = ()
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:

@@ -248,7 +248,9 @@ def _parts(record: RunRecord) -> list[tuple[str, str]]:
 def limits(group: Group) -> list[str]:
     """What these numbers are not: from the runs themselves, and what holds for all of them."""
     chosen = [section.selection for section in group.sections]
-    record = next((found for item in chosen if (found := item.any_record())), None)
+    fleets = [item for item in chosen if not item.spec.of_operations]
+    stamped = sorted({line for item in fleets for line in analysis.stamps(item)})
+    record = next((found for item in (*fleets, *chosen) if (found := item.any_record())), None)
     out: list[str] = []
     if record is not None and record.cell["mode"] == "measured":
         out.append(
@@ -266,15 +268,13 @@ def limits(group: Group) -> list[str]:
     version = str(record.inputs.get("kernel", {}).get("version", "?")) if record is not None else "?"
     if record is not None and not version.startswith("6.2"):
         out.append(f"The kernel is {version}, not the paper's 6.2.")
-    least = min((item.seeds for item in chosen), default=1)
+    least = min((item.seeds for item in fleets), default=1)
     if least == 1:
         out.append("One seed: a result is exactly repeatable, and how much it would vary with the seed is not shown.")
     else:
         out.append(f"Intervals are over {least} seeds of contents and load; the machine itself does not vary.")
-    unequal = sorted({line for item in chosen for line in analysis.stamps(item) if line.startswith("UNEQUAL")})
-    out += [f"{line}: systems are not compared on equal terms." for line in unequal]
-    other = sorted({line for item in chosen for line in analysis.stamps(item) if line.startswith("beside ")})
-    out += [f"Some figures are drawn {line}." for line in other]
+    out += [f"{line}: systems are not compared on equal terms." for line in stamped if line.startswith("UNEQUAL")]
+    out += [f"Some figures are drawn {line}." for line in stamped if line.startswith("beside ")]
     absent: dict[str, str] = {}
     for item in chosen:
         absent |= item.absent

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from harness.experiment.spec import workloads
 from harness.experiment.store import RunRecord
-from harness.report import analysis, batches, statistics
+from harness.report import analysis, batches, operations, statistics
 from harness.report.analysis import Compared, Comparison, Selection
 from harness.report.means import SIX, MeanSet
 from harness.report.statistics import Estimate
@@ -114,6 +114,30 @@ def _by_batch(quantity: str, number: Callable[[batches.Size], Estimate | None]) 
     return reader
 
 
+def _cycles(selection: Selection) -> Readings:
+    """Of the processor, by operation and way: ``memcmp@dsa-a``."""
+    points = {
+        f"{item.name}@{way.lower()}": _plain(cycles)
+        for item in operations.operations(selection).operations
+        for way, cycles in item.cycles.items()
+    }
+    return {("cycles", 0): one(points)} if points else {}
+
+
+def _latency(selection: Selection) -> Readings:
+    """Of a page in batches of a size, and of the processor: ``memcmp@8``, ``memcmp@cpu``."""
+    points: dict[str, Estimate] = {}
+    for item in operations.operations(selection).operations:
+        points[f"{item.name}@cpu"] = _plain(item.processor)
+        points |= {f"{item.name}@{batch.size}": _plain(batch.total) for batch in item.batches}
+    return {("latency", 0): one(points)} if points else {}
+
+
+def _plain(value: float) -> Estimate:
+    """A number that no chance goes into."""
+    return Estimate(value, None, None, 1, (value,))
+
+
 READERS: Mapping[str, Callable[[Selection], Readings]] = {
     "degradation": _degradation,
     "utilisation": _utilisation,
@@ -121,6 +145,8 @@ READERS: Mapping[str, Callable[[Selection], Readings]] = {
     "efficiency": _efficiency,
     "batch-saving": _by_batch("saving_by_batch", lambda size: size.saved_mib),
     "batch-efficiency": _by_batch("efficiency_by_batch", lambda size: size.bytes_per_us),
+    "operation-cycles": _cycles,
+    "operation-latency": _latency,
     "batch-use": _by_batch("descriptors_used", lambda size: size.use),
 }
 """By kind of experiment. A kind without a reader measures nothing that a verdict speaks of."""

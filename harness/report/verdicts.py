@@ -185,8 +185,8 @@ class Measured:
             return self.point
         if self.value is None:
             return "-"
-        interval = "" if self.low is None else f" [{self.low:.3g}, {self.high:.3g}]"
-        return f"{self.value:.3g}{interval}"
+        interval = "" if self.low is None else f" [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self.value:.4g}{interval}"
 
 
 def measure(test: Test, reading: Reading) -> Measured:
@@ -394,7 +394,7 @@ def table(found: Judgements, title: str) -> Table:
         rows.append(
             (f"{verdict.id}{level}", f"{verdict.claim}{label}", result, "", f"{verdict.paper}; {verdict.where}")
         )
-        for finding in item.findings:
+        for finding in item.findings if item.result != "not measured" else ():
             holds = {True: "holds", False: "does not", None: "no number"}[finding.holds]
             remark = f"{holds}; {finding.remark}" if finding.remark else holds
             rows.append(("", f"- {finding.test.what}", f"{finding.measured.text} ({remark})", finding.band.text, ""))
