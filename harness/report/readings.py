@@ -85,18 +85,19 @@ def _saving(selection: Selection) -> Readings:
             values = []
             for record in records:
                 times, saved = analysis.saving_over_time(record)
-                values.append(float(numpy.interp(tenth / 10 * _planned_window(record), times, saved)))
+                end = _planned_window(record) or times[-1]
+                values.append(float(numpy.interp(tenth / 10 * end, times, saved)))
             points[point] = statistics.median(values)
     return {("saving", 0): one(points, lacking)}
 
 
-def _planned_window(record: RunRecord) -> float:
-    """Seconds, as the plan says; of a run without a plan, those of its window."""
+def _planned_window(record: RunRecord) -> float | None:
+    """Seconds, as its plan says."""
     for line in str(record.inputs.get("plan", "")).splitlines():
         name, _, value = line.partition(" ")
         if name == "window_ms":
             return int(value) / 1e3
-    return float(record.metrics["window_ns"]) / 1e9
+    return None
 
 
 def _by_batch(quantity: str, number: Callable[[batches.Size], Estimate | None]) -> Callable[[Selection], Readings]:

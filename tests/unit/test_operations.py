@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from harness import images
+from harness.config import paths
 from harness.errors import MachineError, UsageError
 from harness.experiment import conduct, plan, spec, trial
 from harness.experiment.plan import Cell
-from harness.report import operations
+from harness.report import operations, readings, verdicts
 from tests.fake_fleet import ARTEFACTS
 
 CAPABLE = replace(ARTEFACTS, capabilities=frozenset({"ksm-dsa", "dsa-device"}))
@@ -218,3 +219,19 @@ def test_the_loops_agree_on_this_processor() -> None:
         assert min(found[name].values()) > 0
     wrong = subprocess.run([program, "--processor", "7"], check=False, capture_output=True, text=True)
     assert wrong.returncode == 2
+
+
+def test_verdicts_read_both_figures_and_count_neither() -> None:
+    for name in ("fig5", "fig7"):
+        report(name)
+    found = readings.read(conduct.result_set(paths().results).values())
+    judged = verdicts.judge_all(found, "ci")
+    by_id = {item.verdict.id: item for item in judged.items}
+    # 11,000 ns alone and 1,550 in batches of 8, against the processor's 4,000
+    measured = {finding.test.what: finding.measured.value for finding in by_id["V10"].findings}
+    assert measured["memcmp, 8 over 1"] == pytest.approx((10_800 / 8 + 200) / 11_000)
+    assert measured["memcmp, 1 over the processor"] == pytest.approx(11_000 / 4000)
+    measured = {finding.test.what: finding.measured.value for finding in by_id["V11"].findings}
+    assert measured["xxhash, CPU-t over DSA-a"] == pytest.approx(5000 / 140)
+    assert (by_id["V10"].result, by_id["V11"].result) == ("reproduced", "reproduced")
+    assert set(judged.counts()) <= {"not measured", "not judged"}
