@@ -377,6 +377,7 @@ def selection(where: Path, store: Store) -> Selection:
     path = where / _LIST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        data["spec"].pop("verdict", None)  # bands once stood in specs
         records: dict[int | None, dict[CellName, RunRecord | None]] = {None: {}}
         for item in data["cells"]:
             name = (item["system"], item["workload"], int(item["seed"]))

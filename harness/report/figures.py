@@ -179,7 +179,8 @@ def _column(axes: Any, item: Compared, x: float, width: float) -> None:
             reach = [[value.value - value.low], [value.high - value.value]]
             axes.errorbar(x, value.value, reach, color="0", capsize=2, linewidth=1)
             top = value.high
-        axes.text(x, top + 0.05, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8)
+        # upright: it stays above its own column, and off the neighbours'
+        axes.text(x, top + 0.06, f"{value.value:.2f}", ha="center", va="bottom", fontsize=8, rotation=90)
     if isinstance(item, Bar) and item.bound is not None:
         ends = [x - width * 0.55, x + width * 0.55]
         axes.plot(ends, [item.bound] * 2, color="0.95", linewidth=1.8)
@@ -249,17 +250,7 @@ def draw_saving(result: Saving, base: Path) -> list[Path]:
             axes.plot(curve.times, curve.middle, color="0.1", linestyle=style, label=curve.system.label)
             if result.selection.seeds > 1:
                 axes.fill_between(curve.times, curve.low, curve.high, color="0.8", label="range over seeds")
-            if curve.ceiling_mib is not None:
-                axes.axhline(curve.ceiling_mib, color=_QUIET, linestyle=(0, (1, 3)), linewidth=1)
-                axes.text(
-                    curve.times[-1],
-                    curve.ceiling_mib,
-                    "what the content allows",
-                    ha="right",
-                    va="bottom",
-                    fontsize=7.5,
-                    color=_QUIET,
-                )
+        _ceiling(axes, [curve.ceiling_mib for curve in result.curves if curve.ceiling_mib is not None])
         axes.set_xlabel("virtual time in the window [s]" if virtual else "time in the window [s]")
         axes.set_ylabel("memory saved [MiB]")
         axes.set_ylim(bottom=0)
@@ -268,9 +259,23 @@ def draw_saving(result: Saving, base: Path) -> list[Path]:
         axes.set_title(f"{result.selection.spec.title}\n{result.selection.spec.paper}", loc="left", fontsize=10)
         for text in absent:
             axes.plot([], [], linestyle="none", label=text)
-        axes.legend(loc="lower right", fontsize=8, frameon=True, edgecolor="0.8")
+        # savings rise from the corner below on the left: above it there is room, below the ceiling's line
+        axes.legend(loc="upper left", bbox_to_anchor=(0.01, 0.9), fontsize=8, frameon=True, edgecolor="0.8")
         _stamp(figure, result.stamps, 122)
         return _save(figure, base)
+
+
+def _ceiling(axes: Any, ceilings: list[float]) -> None:
+    """What the content allows: one line, or two where it differs between systems by more than a line is wide."""
+    if not ceilings:
+        return
+    ends = {min(ceilings), max(ceilings)} if max(ceilings) > 1.02 * min(ceilings) else {max(ceilings)}
+    for height in sorted(ends):
+        axes.axhline(height, color=_QUIET, linestyle=(0, (1, 3)), linewidth=1)
+    axes.text(
+        0.99, max(ceilings), "what the content allows", transform=axes.get_yaxis_transform(), ha="right", va="bottom",
+        fontsize=7.5, color=_QUIET,
+    )  # fmt: skip
 
 
 def draw_utilisation(result: Utilisation, base: Path) -> list[Path]:

@@ -40,10 +40,14 @@ class Section:
     selection: Selection
     report: Report
 
+    def _record(self) -> RunRecord | None:
+        """One of its runs, also if it failed."""
+        return next((record for _, _, record in self.selection.runs() if record is not None), None)
+
     @property
     def target(self) -> str:
         """On what kernel and where its runs were made."""
-        record = self.selection.any_record()
+        record = self._record()
         if record is None:
             return "nothing run"
         kernel = record.inputs.get("kernel", {})
@@ -52,7 +56,7 @@ class Section:
     @property
     def build(self) -> str:
         """Digest of the kernel it ran on: an edited tree has the version of the one that it was made from."""
-        record = self.selection.any_record()
+        record = self._record()
         return "" if record is None else sha256_json(record.inputs.get("kernel", {}))[:12]
 
 
@@ -140,7 +144,7 @@ def verdict_table(group: Group) -> Table:
 def side_by_side(groups: Sequence[Group]) -> list[Table]:
     """Figures 12 and 14 by preset: what each difference of the authors' scripts does to each system."""
     out = []
-    for (profile, target), items in _by_fleet(groups).items():
+    for (profile, target, _), items in _by_fleet(groups).items():
         for kind, figure in SHOWN.items():
             found = {
                 group.preset: section
@@ -153,10 +157,12 @@ def side_by_side(groups: Sequence[Group]) -> list[Table]:
     return out
 
 
-def _by_fleet(groups: Sequence[Group]) -> dict[tuple[str, str], list[Group]]:
-    out: dict[tuple[str, str], list[Group]] = {}
+def _by_fleet(groups: Sequence[Group]) -> dict[tuple[str, str, str], list[Group]]:
+    """Groups of one size on one kernel: only the preset differs."""
+    out: dict[tuple[str, str, str], list[Group]] = {}
     for group in groups:
-        out.setdefault((group.profile, group.sections[0].target), []).append(group)
+        first = group.sections[0]
+        out.setdefault((group.profile, first.target, first.build), []).append(group)
     return out
 
 
