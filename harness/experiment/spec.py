@@ -129,7 +129,6 @@ class Catalogue(_Strict):
         return self
 
 
-
 WatchName = Literal["", "misses", "functions"]
 """What looks at a machine of ours from outside: modelled caches, or a profiler of ksmd."""
 
@@ -331,7 +330,9 @@ def compared() -> list[str]:
 
 def ways() -> dict[str, Ways]:
     """How presets divide the shared cache, by preset."""
-    return catalogue().ways
+    found = catalogue().ways
+    # a preset that is another one but for some knobs divides the cache as that does
+    return found | {name: found[mix.of] for name, mix in catalogue().mix.items() if mix.of in found}
 
 
 def names() -> list[str]:

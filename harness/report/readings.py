@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from harness.experiment.spec import workloads
 from harness.experiment.store import RunRecord
-from harness.report import analysis, batches, operations, statistics
+from harness.report import analysis, batches, functions, misses, operations, statistics
 from harness.report.analysis import Compared, Comparison, Selection
-from harness.report.means import SIX, MeanSet
+from harness.report.means import FIGURE_12, SIX, TABLE_3, MeanSet
 from harness.report.statistics import Estimate
-from harness.report.verdicts import Reading, Readings, one
+from harness.report.verdicts import Reading, Readings, book, one
 from harness.systems import systems
 
 TENTHS = (1, 5, 10)
@@ -19,11 +19,12 @@ TENTHS = (1, 5, 10)
 
 
 def read(selections: Iterable[Selection]) -> dict[tuple[str, int], Reading]:
-    """All that reports of one size, preset and target tell. What two of them tell, the later one does."""
+    """All that reports of one size, preset and target tell, of the experiments that verdicts name and of no variant."""
+    named = {verdict.experiment for verdict in book().verdict}
     out: dict[tuple[str, int], Reading] = {}
     for selection in selections:
-        if (reader := READERS.get(selection.spec.kind)) is not None:
-            out |= reader(selection)
+        if selection.spec.id in named:
+            out |= READERS[selection.spec.kind](selection)
     return out
 
 
@@ -139,6 +140,38 @@ def _plain(value: float) -> Estimate:
     return Estimate(value, None, None, 1, (value,))
 
 
+def _misses(selection: Selection) -> Readings:
+    """Rates of the shared cache, and what the same runs say where misses cost something (level 1)."""
+    result = misses.misses(selection)
+    points: dict[str, dict[str, Estimate]] = {}
+    lacking: dict[str, str] = {}
+    for entry in result.entries:
+        if entry.column not in TABLE_3.parts:
+            continue
+        if entry.share is not None:
+            points.setdefault(entry.system.id, {})[entry.column] = entry.share
+        else:
+            lacking[f"{entry.system.id}, {entry.column}"] = entry.reason or entry.status
+    levels: dict[tuple[str, int], Reading] = {}
+    for quantity, over in (("degradation", FIGURE_12), ("utilisation", SIX), ("efficiency", SIX)):
+        found: dict[str, dict[str, Estimate]] = {}
+        for item in result.levels:
+            if (value := getattr(item, quantity).get(1)) is not None:
+                found.setdefault(item.system.id, {})[item.workload.id] = value
+        if found:
+            levels[quantity, 1] = Reading(found, over)
+    return {("llc_miss_rate", 0): Reading(points, TABLE_3, lacking), **levels}
+
+
+def _functions(selection: Selection) -> Readings:
+    """Shares of ksmd's instructions under the system of the timeline."""
+    axes = selection.spec.axes
+    system = systems()[axes.system[0]]
+    records, _, _ = analysis.standing(selection, system, workloads()[axes.workload[0]])
+    parts = functions.breakdown(system, records).parts
+    return {("function_share", 0): one(parts)} if parts else {}
+
+
 READERS: Mapping[str, Callable[[Selection], Readings]] = {
     "degradation": _degradation,
     "utilisation": _utilisation,
@@ -146,8 +179,10 @@ READERS: Mapping[str, Callable[[Selection], Readings]] = {
     "efficiency": _efficiency,
     "batch-saving": _by_batch("saving_by_batch", lambda size: size.saved_mib),
     "batch-efficiency": _by_batch("efficiency_by_batch", lambda size: size.bytes_per_us),
+    "misses": _misses,
+    "timeline": _functions,
     "operation-cycles": _cycles,
     "operation-latency": _latency,
     "batch-use": _by_batch("descriptors_used", lambda size: size.use),
 }
-"""By kind of experiment. A kind without a reader measures nothing that a verdict speaks of."""
+"""By kind of experiment."""

@@ -347,15 +347,21 @@ class Judgements:
         return out
 
     def disagreements(self) -> list[str]:
-        """Claims that come out otherwise with modelled miss penalties than by instructions alone."""
-        by: dict[str, dict[int, Result]] = {}
+        """Claims of which a number holds by instructions alone and not with modelled miss penalties, or the reverse."""
+        by: dict[str, dict[int, Judgement]] = {}
         for item in self.items:
-            by.setdefault(item.verdict.id, {})[item.level] = item.result
-        return [
-            f"{name}: {found[0]} by instructions alone, {found[1]} with modelled miss penalties"
-            for name, found in by.items()
-            if 1 in found and 0 in found and found[0] != found[1]
-        ]
+            by.setdefault(item.verdict.id, {})[item.level] = item
+        out = []
+        for name, found in by.items():
+            if 1 not in found or 0 not in found:
+                continue
+            held = [{f.test.what: f.holds for f in found[level].findings if f.holds is not None} for level in (0, 1)]
+            if differing := [what for what in held[0] if what in held[1] and held[0][what] != held[1][what]]:
+                out.append(
+                    f"{name}: {found[0].result} by instructions alone, {found[1].result} with modelled miss penalties "
+                    f"({', '.join(differing)})"
+                )
+        return out
 
     @property
     def summary(self) -> str:

@@ -25,6 +25,7 @@ from harness.experiment.artefacts import Artefacts
 from harness.experiment.cells import Executor, Failure
 from harness.experiment.executors import Several
 from harness.experiment.store import Store
+from harness.report import readings, verdicts
 from harness.report.overview import Overview
 from tests.fake_fleet import ARTEFACTS, CAPABLE, FakeExecutor, result
 
@@ -500,6 +501,19 @@ def test_a_cell_that_fails_is_told_once_and_shown_in_every_report(capsys: pytest
     assert capsys.readouterr().err.count("panic") == 1
     for name in ("fig12", "fig13", "fig14", "table2"):
         assert "failed" in (paths().results / f"{name}-unit" / f"{name}.md").read_text()
+
+
+def test_what_was_watched_is_read_at_its_levels_and_a_variant_never() -> None:
+    for name in ("fig12", "table3", "table3-refill", "fig3"):
+        run(name=name, parts=CAPABLE)
+    found = readings.read(conduct.result_set(paths().results).values())
+    assert found["llc_miss_rate", 0].points["cpu-ksm"]["Liblinear"].value == 0.5
+    assert found["function_share", 0].points["memcmp"][""].value == pytest.approx(0.21)
+    assert set(found["degradation", 1].points) == set(found["degradation", 0].points)
+    levels = {item.level for item in verdicts.judge_all(found, "unit").items if item.verdict.id == "V1"}
+    assert levels == {0, 1}
+    only = [chosen for chosen in conduct.result_set(paths().results).values() if chosen.spec.id == "table3-refill"]
+    assert len(only) == 1 and readings.read(only) == {}
 
 
 def test_presets_differ_in_what_they_are_named_after_alone() -> None:
