@@ -336,7 +336,7 @@ def ways() -> dict[str, Ways]:
 
 
 def names() -> list[str]:
-    """The specs that come with the harness."""
+    """The paper's experiments; those in folders, on the method itself, are run when they are named."""
     return sorted(path.stem for path in SPECS.glob("*.toml"))
 
 

@@ -314,7 +314,7 @@ def _draw_table(result: Utilisation | Misses, base: Path, metric: str, label: st
                         reach = [[top - 100 * entry.share.low], [100 * entry.share.high - top]]
                         axes.errorbar(x, top, reach, color="0", capsize=2, linewidth=1)
                         top = 100 * entry.share.high
-                    axes.text(x, top + 0.7, f"{100 * entry.share.value:.1f}", ha="center", va="bottom", fontsize=7.5)
+                    axes.text(x, top + 0.7, f"{100 * entry.share.value:.3g}", ha="center", va="bottom", fontsize=7.5)
                 if there is not None:
                     axes.plot(x, there.value, marker="D", markersize=5, markerfacecolor="1", markeredgecolor="0",
                               linestyle="none", zorder=5)  # fmt: skip

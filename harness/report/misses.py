@@ -205,9 +205,9 @@ def table(result: Misses) -> Table:
         cells = []
         for column in (*COLUMNS, MEAN):
             entry, there = result.at(name, column), paper.find("llc_miss_rate", name, column)
-            ours = tables.number(entry.share, "{:.1%}") or ("needs every workload" if column == MEAN else entry.status)
+            ours = tables.number(entry.share, "{:.2%}") or ("needs every workload" if column == MEAN else entry.status)
             if entry.core is not None:
-                ours += f" ({entry.core.value:.1%})"
+                ours += f" ({entry.core.value:.2%})"
             if entry.status == "failed":
                 ours += f": {entry.reason}"
             cells += [ours, there.text if there else ""]

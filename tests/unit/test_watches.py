@@ -75,7 +75,7 @@ def test_sizes_follow_the_profile_and_are_inputs() -> None:
 
 
 def test_a_spec_may_have_another_shared_cache_and_then_says_so(tmp_path: Path) -> None:
-    made = plan.make(spec.load("table3-refill"), CAPABLE, profile="small")
+    made = plan.make(spec.load("method/table3-refill"), CAPABLE, profile="small")
     given = made.cells[0].inputs["watch"]["misses"]
     assert (given["sets"], given["private_sets"]) == (128 * 128, 16)
     runs = {("cpu-ksm", "liblinear"): of(tmp_path, "cpu-ksm", "liblinear")}
@@ -154,7 +154,7 @@ def test_table_3_means_over_three_columns_and_ycsb_over_its_mixes(tmp_path: Path
     assert mean is not None and round(100 * mean.value, 1) == 30.6  # of the paper's rounded columns
     assert "120 KiB shared in 15 ways, 16 KiB private" in found.stamps[-1]
     rows = {row[0]: row for row in misses.table(found).rows}
-    assert rows["CPU-ksm"][1:3] == ("56.4% (56.4%)", "56.4%")
+    assert rows["CPU-ksm"][1:3] == ("56.40% (56.40%)", "56.4%")
     assert rows["STYX"][1] == "not built yet"
 
 
