@@ -204,8 +204,7 @@ def conduct(request: Request, executor: Executor | None = None, parts: artefacts
 def named(request: Request) -> list[Request]:
     """The requests behind a name: ``all`` is every experiment, ``presets`` what shows the difference presets make."""
     if request.name == ALL:
-        # single operations are timed on a machine of ours alone
-        names = [name for name in spec.names() if request.target is None or not spec.load(name).of_operations]
+        names = [name for name in spec.names() if request.target is None or not spec.load(name).emulated_only]
         return [replace(request, name=name) for name in names]
     if request.name == PRESETS:
         if request.preset is not None:

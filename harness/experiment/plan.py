@@ -428,7 +428,7 @@ def rows(plan: Plan, store: Store, stated: float) -> list[Row]:
             known[mark] = (
                 (statistics.median(seconds), f"median of {len(seconds)} earlier")
                 if seconds
-                else (stated, f"profile {plan.profile}")
+                else (stated * (cell.watch.cost if cell.watch else 1), f"profile {plan.profile}")
             )
         out.append(Row(cell, state, *known[mark]))
     return out

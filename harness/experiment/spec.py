@@ -212,6 +212,11 @@ class Spec(_Strict):
         return self
 
     @property
+    def emulated_only(self) -> bool:
+        """Whether it runs on machines of ours alone: what it needs to see no host shows."""
+        return self.of_operations or self.kind == "misses"
+
+    @property
     def of_operations(self) -> bool:
         """Whether single operations are timed, and no fleet runs."""
         return self.kind.startswith("operation-")

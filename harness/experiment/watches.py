@@ -30,6 +30,11 @@ class Watch(Protocol):
         ...
 
     @property
+    def cost(self) -> float:
+        """How much longer a cell takes with it, for estimates (docs/measurements.md)."""
+        ...
+
+    @property
     def inputs(self) -> Mapping[str, Any]:
         """Everything that decides what is counted."""
         ...
@@ -54,6 +59,7 @@ class Misses:
 
     caches: llc.Caches
     name: WatchName = "misses"
+    cost: float = 3.9
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -75,6 +81,7 @@ class Functions:
     """Instructions of ksmd, function by function."""
 
     name: WatchName = "functions"
+    cost: float = 1.1
 
     @property
     def inputs(self) -> Mapping[str, Any]:

@@ -505,7 +505,7 @@ def test_a_cell_that_fails_is_told_once_and_shown_in_every_report(capsys: pytest
 
 
 def test_what_was_watched_is_read_at_its_levels_and_a_variant_never() -> None:
-    for name in ("fig12", "table3", "table3-refill", "fig3"):
+    for name in ("fig12", "table3", "method/table3-refill", "fig3"):
         run(name=name, parts=CAPABLE)
     found = readings.read(conduct.result_set(paths().results).values())
     assert found["llc_miss_rate", 0].points["cpu-ksm"]["Liblinear"].value == 0.5

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.experiment import conduct, plan, spec
-from harness.experiment.store import RunRecord
+from harness.experiment.store import RunRecord, Store
 from harness.experiment.watches import Misses
 from harness.report import functions, means, misses, paper, shares
 from harness.report.analysis import Selection
@@ -88,6 +88,23 @@ def test_a_host_has_no_modelled_caches() -> None:
         plan.make(spec.load("table3"), ARTEFACTS, virtual=False)
     assert caught.value.hint and "perf" in caught.value.hint
     assert plan.make(spec.load("fig3"), ARTEFACTS, profile="unit", virtual=False).cells[0].watch is None
+
+
+def test_all_experiments_of_a_host_are_those_that_it_can_show() -> None:
+    ours, theirs = (
+        {each.name for each in conduct.named(conduct.Request("all", target=target))}
+        for target in (None, "ssh://root@h:22")
+    )
+    assert ours - theirs == {"table3", "fig5", "fig7"}
+    assert not any("/" in name for name in ours)
+
+
+def test_a_watched_cell_is_expected_to_take_longer(tmp_path: Path) -> None:
+    rows = [
+        plan.rows(plan.make(spec.load(name), CAPABLE, profile="unit"), Store(tmp_path), 10.0)[0]
+        for name in ("fig12", "fig3", "table3")
+    ]
+    assert [row.seconds for row in rows] == pytest.approx([10, 11, 39])
 
 
 def test_misses_need_somebody_who_counts_them(tmp_path: Path) -> None:
