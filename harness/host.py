@@ -134,6 +134,12 @@ class Host:
     ) -> None:
         self.close()
 
+    @property
+    def local_address(self) -> str:
+        """This machine's address as the host sees it: where it can be reached from there."""
+        address: str = self._connection.transport.sock.getsockname()[0]
+        return address
+
     def close(self) -> None:
         """End the connection; closing twice is fine."""
         with contextlib.suppress(Exception):

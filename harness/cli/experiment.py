@@ -47,6 +47,13 @@ def command(
     ] = None,
     identity: Identity = None,
     known_hosts: KnownHosts = None,
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="local|dask|tcp://...|ssh://...",
+            help="Who runs cells: this process, processes here (dask:N), a Dask scheduler's workers, hosts over ssh.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the report goes; default: results/NAME.")
     ] = None,
@@ -63,13 +70,15 @@ def command(
     Example: harness experiment all --profile ci
     Example: harness experiment fig12 --plan
     Example: harness experiment fig12 --seeds 5
+    Example: harness experiment fig12 --seeds 5 --scheduler ssh://me@one --scheduler ssh://me@two
     Example: harness experiment fig13 --target ssh://root@server --identity ~/.ssh/id_ed25519
     """
     from harness.experiment import conduct
 
     request = conduct.Request(
-        name, profile, preset, seeds, jobs, kernel, source, target, identity, known_hosts, out, upto, susy
-    )
+        name, profile, preset, seeds, jobs, kernel, source, target, identity, known_hosts, out, upto, susy,
+        scheduler=tuple(scheduler or ()),
+    )  # fmt: skip
     if name in (conduct.ALL, conduct.PRESETS):
         _several(request, plan, json)
         return

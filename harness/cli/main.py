@@ -21,6 +21,7 @@ COMMANDS = (
     "host",
     "fleet",
     "experiment",
+    "worker",
     "report",
     "bench",
     "profile",

@@ -88,15 +88,25 @@ class Runner(Protocol):
         ...
 
 
-def capacity(executor: Executor, jobs: int | None = None) -> Capacity:
-    """As many cells at once as the user says, or as there are cores and as memory holds with a quarter to spare."""
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def room_mib() -> int:
+    """Memory for machines: what is free, with a quarter to spare."""
     import psutil
 
+    return int(psutil.virtual_memory().available * 0.75 / 2**20)
+
+
+def capacity(executor: Executor, jobs: int | None = None) -> Capacity:
+    """As many cells at once as the user says, or as there are cores and as memory holds with a quarter to spare."""
     if not executor.parallel:
         return Capacity(1)
     if jobs is not None:
         return Capacity(jobs)
-    return Capacity(len(os.sched_getaffinity(0)), int(psutil.virtual_memory().available * 0.75 / 2**20))
+    return Capacity(cores(), room_mib())
 
 
 def run(what: str, rows: Sequence[Row], store: Store, executor: Executor, capacity: Capacity) -> list[Failure]:
@@ -161,14 +171,15 @@ def _next(queue: Sequence[Row], running: Collection[_Running], capacity: Capacit
     if len(running) >= capacity.jobs:
         return None
     room = math.inf if capacity.memory_mib is None or not running else capacity.memory_mib
-    room -= sum(_memory_mib(item.row.cell) for item in running)
+    room -= sum(memory_mib(item.row.cell) for item in running)
     making = {
         key for item in running if (key := _checkpoint(item.row.cell)) is not None and not checkpoint.is_there(key)
     }
-    return next((row for row in queue if _memory_mib(row.cell) <= room and _checkpoint(row.cell) not in making), None)
+    return next((row for row in queue if memory_mib(row.cell) <= room and _checkpoint(row.cell) not in making), None)
 
 
-def _memory_mib(cell: Cell) -> int:
+def memory_mib(cell: Cell) -> int:
+    """What a cell's machine takes of this computer's memory, at most."""
     return cell.memory_mib + _EMULATOR_MIB
 
 

@@ -58,6 +58,8 @@ class Request:
     out: Path | None = None
     upto: str | None = None
     susy: Path | None = None
+    scheduler: tuple[str, ...] = ()
+    """Where cells run; see :func:`harness.experiment.scheduler.parse`."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def _rows(made: Plan) -> list[Row]:
 
 def preview(request: Request) -> tuple[Plan, list[Row]]:
     """The plan and the state of its cells; builds nothing, runs nothing, connects to nothing."""
+    _runner(request)
     parts = None if request.target else artefacts.recall(request.kernel, request.source, request.upto, _image(request))
     made = _make(request, parts)
     return made, _rows(made)
@@ -134,6 +137,14 @@ def _nested(request: Request) -> bool:
     return request.target is None and _image(request) == "nested"
 
 
+def _runner(request: Request) -> Runner:
+    from harness.experiment import scheduler
+
+    if scheduler.parse(request.scheduler) is not None and request.target is not None:
+        raise UsageError("--target is one host, driven from here; --scheduler is many", hint="leave out one of them")
+    return scheduler.runner(request.scheduler, request.identity, request.known_hosts)
+
+
 def perform(
     request: Request, executor: Executor | None = None, parts: artefacts.Artefacts | None = None
 ) -> tuple[Plan, list[Failure]]:
@@ -154,7 +165,7 @@ def perform_all(
     what: str,
     executor: Executor | None = None,
     parts: artefacts.Artefacts | None = None,
-    runner: Runner = cells.run,
+    runner: Runner | None = None,
 ) -> tuple[list[Plan], list[Failure]]:
     """The same for several requests that differ in experiment, preset and profile alone: every cell is run once.
 
@@ -163,12 +174,13 @@ def perform_all(
         what: name of the whole, for people.
         executor: with ``parts`` in place of the real ground; tests use them.
         parts: what that runs on.
-        runner: runs the rows; here, if nothing else is said.
+        runner: runs the rows; as the requests say, if nothing else is said.
 
     Raises:
         HarnessError: as the step that failed says; finished cells are kept.
 
     """
+    runner = runner or _runner(requests[0])
     for request in requests:
         _make(request, None)  # a mistake in the request is told before an hour of building
     need_disk(paths().results, _NEED, "the results of an experiment")
@@ -188,7 +200,8 @@ def perform_all(
         todo = [row for row in found if row.state != "done"]
         if todo:
             wall = sum(row.seconds for row in todo) / min(room.jobs, len(todo))
-            ui().step(f"{what}: {len(todo)} of {len(found)} cells to run, about {wall:.0f} s")
+            about = f", about {wall:.0f} s" if runner is cells.run else ""
+            ui().step(f"{what}: {len(todo)} of {len(found)} cells to run{about}")
             if isinstance(on, Remote):
                 stack.enter_context(on.occupied(f"experiment {what}"))
         return made, runner(what, found, store(), on, room)
@@ -217,7 +230,7 @@ def conduct_all(
     request: Request,
     executor: Executor | None = None,
     parts: artefacts.Artefacts | None = None,
-    runner: Runner = cells.run,
+    runner: Runner | None = None,
 ) -> tuple[Overview, list[Failure]]:
     """Run the union of the cells of several experiments, each once, then write every report and the page over all.
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import checkpoint, dsa, ksmstate, lease, prepare
 from harness.config import atomic_write
@@ -145,12 +146,44 @@ class Sealed:
                 with self._lock:
                     self._machines.discard(machine)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process begins with the same artefacts and no machines."""
+        return partial(Sealed, deadline=self._deadline), (self._bench,)
+
+    def files(self, cells: Iterable[Cell]) -> dict[str, Path]:
+        """What the machines of some cells are made of; see :class:`harness.experiment.worker.Portable`."""
+        qemu, kernel, image = self._bench.qemu, self._bench.kernel, self._bench.image
+        data = {f"data/{path.name}": path for path in sorted(qemu.data_dir.iterdir()) if path.is_file()}
+        inside = qemu.firmware.parent == qemu.data_dir
+        symbols = {path.name: path for path in (kernel.system_map,) if path.is_file()}
+        plugins = {cell.watch.name: cell.watch.library(self._bench) for cell in cells if cell.watch}
+        return {
+            **{f"builds/{path.parent.name}/{path.name}": path for path in plugins.values()},
+            "qemu": qemu.binary, "bzImage": kernel.bzimage, f"{image.name}.cpio": image.path, **data, **symbols,
+            **({} if inside else {"firmware": qemu.firmware}),
+        }  # fmt: skip
+
+    def moved(self, root: Path) -> Sealed:
+        """The same with files of the same content elsewhere."""
+        qemu, kernel, image = self._bench.qemu, self._bench.kernel, self._bench.image
+        firmware = "firmware" if qemu.firmware.parent != qemu.data_dir else f"data/{qemu.firmware.name}"
+        bench = replace(
+            self._bench,
+            qemu=replace(qemu, binary=root / "qemu", data_dir=root / "data", firmware=root / firmware),
+            kernel=replace(kernel, bzimage=root / "bzImage", vmlinux=root / "vmlinux"),
+            image=replace(image, path=root / f"{image.name}.cpio"),
+        )
+        return Sealed(bench, deadline=self._deadline)
+
     def cancel(self) -> None:
         """End every machine's QEMU, and all waiting; the thread that waits for it then cleans up."""
         self._crew.stop()
         with self._lock:
             for machine in self._machines:
                 machine.kill()
+
+
+KINDS = ("nested", "process")
 
 
 class Several:
@@ -163,6 +196,23 @@ class Several:
     def parallel(self) -> bool:
         """Whether several cells may run at once."""
         return self._nested.parallel and self._process.parallel
+
+    def files(self, cells: Iterable[Cell]) -> dict[str, Path]:
+        """What the machines of both are made of."""
+        return {
+            f"{kind}/{name}": path
+            for kind, executor in zip(KINDS, (self._nested, self._process), strict=True)
+            if isinstance(executor, Sealed)
+            for name, path in executor.files(cells).items()
+        }
+
+    def moved(self, root: Path) -> Several:
+        """Both of them with files of the same content elsewhere."""
+        nested, process = self._nested, self._process
+        return Several(
+            nested.moved(root / "nested") if isinstance(nested, Sealed) else nested,
+            process.moved(root / "process") if isinstance(process, Sealed) else process,
+        )
 
     def execute(self, cell: Cell, work: Path) -> bytes:
         """Run the cell where its VMs can."""

@@ -39,6 +39,10 @@ class Watch(Protocol):
         """Everything that decides what is counted."""
         ...
 
+    def library(self, bench: Workbench) -> Path:
+        """The plugin, compiled if it is not."""
+        ...
+
     def plugin(self, bench: Workbench, memory_mib: int, work: Path) -> str:
         """The ``-plugin`` argument; what it writes goes to ``work``."""
         ...
@@ -66,10 +70,13 @@ class Misses:
         """Sizes, ways, and the plugin's source."""
         return {"misses": self.caches.inputs}
 
-    def plugin(self, bench: Workbench, memory_mib: int, work: Path) -> str:
+    def library(self, bench: Workbench) -> Path:
         """That of the caches."""
-        library = llc.plugin(bench.qemu)
-        return llc.argument(library, bench.kernel.system_map, memory_mib, self.caches, work / llc.FILE)
+        return llc.plugin(bench.qemu)
+
+    def plugin(self, bench: Workbench, memory_mib: int, work: Path) -> str:
+        """With the sizes of the caches."""
+        return llc.argument(self.library(bench), bench.kernel.system_map, memory_mib, self.caches, work / llc.FILE)
 
     def metrics(self, bench: Workbench, work: Path) -> dict[str, Any]:
         """Rates, counts, and cycles an instruction."""
@@ -88,9 +95,13 @@ class Functions:
         """The plugin's source."""
         return {"functions": profiler.digests(profiler.SOURCE)}
 
-    def plugin(self, bench: Workbench, memory_mib: int, work: Path) -> str:
+    def library(self, bench: Workbench) -> Path:
         """That of the profiler."""
-        return profiler.argument(profiler.plugin(bench.qemu), bench.kernel.system_map, work / profiler.FILE)
+        return profiler.plugin(bench.qemu)
+
+    def plugin(self, bench: Workbench, memory_mib: int, work: Path) -> str:
+        """Watching ksmd."""
+        return profiler.argument(self.library(bench), bench.kernel.system_map, work / profiler.FILE)
 
     def metrics(self, bench: Workbench, work: Path) -> dict[str, Any]:
         """Instructions by function."""
