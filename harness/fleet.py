@@ -67,6 +67,7 @@ _LOADED = (
     *("seed", "vms", "pages_shared_all", "pages_shared_some", "shared_group", "pages_zero", "pages_unique"),
     *("pages_volatile", "volatile_period_ms", "alike_percent", "dataset_rows", "train", "solver", "repeats", "dataset"),
     *("nested", "vm_memory_mib", "vm_kaslr", "vm_group", "vm_boots"),
+    *("ballast_zero", "ballast_self", "ballast_inter", "ballast_unique"),
 )
 """Keys by which VMs go. They are the first part of a plan; all others can wait until memory is full."""
 
@@ -82,6 +83,15 @@ _RAREST = {"ycsb-a": 0.5, "ycsb-b": 0.05, "ycsb-c": 1.0, "ycsb-d": 0.05}
 _PORT = 6379
 _SERVER_WAIT_S = 600
 """Virtual seconds that a client waits for its server to be loaded."""
+
+_BYSTANDERS = ("frozen", "duty", "full")
+"""By their numbers in the plan file."""
+
+_DUTY_PERIOD_US = 100_000
+"""Of a duty cycle: of so many microseconds bystanders get their part."""
+
+_MOST_WEIGHT = 10_000
+"""Of a cgroup."""
 
 _SCHED_FIFO = 1
 """Linux's number of the policy."""
@@ -110,6 +120,20 @@ class FleetPlan(BaseModel):
     """So many neighbouring nested VMs share a network; 0: none has one."""
     vm_boots: Annotated[int, Field(ge=1)] = 4
     """Nested VMs that boot at a time."""
+    ballast_zero: Count = 0
+    """Pages in each nested VM that no program of its own uses: zero, written by the VM."""
+    ballast_self: Count = 0
+    """Pages that each have one equal in the same VM, and none in another."""
+    ballast_inter: Count = 0
+    """Pages that are the same in every VM."""
+    ballast_unique: Count = 0
+    """Pages like no other."""
+
+    bystanders: Literal["frozen", "duty", "full"] = "frozen"
+    """What nested VMs do in the window that the run does not wait for: nothing; their own workload over and over, on
+    ``bystander_percent`` of a processor; or as fast as their weight lets them."""
+    bystander_percent: Annotated[int, Field(ge=1, le=100)] = 10
+    """Of a processor, for all bystanders of a duty cycle together."""
 
     pages_shared_all: Count = 0
     """The same in every VM."""
@@ -180,6 +204,7 @@ class FleetPlan(BaseModel):
                 raise ValueError(f"vm_memory_mib {self.vm_memory_mib}: a nested VM needs {LEAST_VM_MIB} at least")
             if self.pages_per_vm > self.dataset_pages:
                 raise ValueError("pages_* describe VMs that are processes: a nested VM fills its memory itself")
+        self._check_nested_only()
         if self.workload == "liblinear" and not self.dataset_rows and not self.converge_passes:
             raise ValueError("liblinear needs dataset_rows")
         if self.workload in ("graph500", *MIXES) and not self.nested:
@@ -193,6 +218,21 @@ class FleetPlan(BaseModel):
         if any(c.isspace() for c in self.dataset) or not 0 < len(self.dataset) < 256:
             raise ValueError(f"dataset {self.dataset!r}: 1 to 255 characters without blanks")
         return self
+
+    def _check_nested_only(self) -> None:
+        if not self.nested and (self.ballast_pages or self.bystanders != "frozen"):
+            raise ValueError("ballast_* and bystanders are of nested VMs; processes have pages_*")
+        if self.nested and self.ballast_pages * PAGE > (self.vm_memory_mib - LEAST_VM_MIB) << 20:
+            raise ValueError(f"{self.ballast_pages} pages of ballast do not fit into {self.vm_memory_mib} MiB")
+        if self.ballast_self == 1:
+            raise ValueError("ballast_self 1: a page equal to another takes two")
+        if self.bystanders != "frozen" and not (self.trains and self.workload in ("liblinear", "graph500")):
+            raise ValueError("bystanders run the workload of VM 1: liblinear or graph500, in a window")
+
+    @property
+    def ballast_pages(self) -> int:
+        """Pages of ballast in each nested VM."""
+        return self.ballast_zero + self.ballast_self + self.ballast_inter + self.ballast_unique
 
     @property
     def knobs(self) -> KsmKnobs:
@@ -321,8 +361,12 @@ class FleetPlan(BaseModel):
             )
         }
         if self.nested:
-            names = ("nested", "vm_memory_mib", "vm_kaslr", "vm_group", "vm_boots")
+            names = (
+                *("nested", "vm_memory_mib", "vm_kaslr", "vm_group", "vm_boots"),
+                *("ballast_zero", "ballast_self", "ballast_inter", "ballast_unique", "bystander_percent"),
+            )
             numbers |= {name: int(getattr(self, name)) for name in names}
+            numbers |= {"bystanders": _BYSTANDERS.index(self.bystanders)}
         return {name: str(value) for name, value in numbers.items()} | {"dataset": self.dataset}
 
     def render(self) -> str:
@@ -733,6 +777,9 @@ def _plan_faults(plan: FleetPlan, result: FleetResult) -> Iterator[str]:
     }
     if plan.vm_weight:
         wanted["vm_weight"] = plan.vm_weight
+    if plan.bystanders != "frozen" and plan.vms > 1:
+        wanted["others_weight"] = min(_MOST_WEIGHT, (plan.vm_weight or 100) * (plan.vms - 1))
+        wanted["others_us"] = plan.bystander_percent * _DUTY_PERIOD_US // 100 if plan.bystanders == "duty" else -1
     for key, number in wanted.items():
         if result.fact(key) != number:
             yield f"{key} reads back as {result.fact(key)}, {number} was set"

@@ -20,14 +20,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import witness
 from harness.config import PROJECT, atomic_write, lock, paths
 from harness.errors import Busy, EnvironmentProblem, FleetError, MachineError, UsageError
 from harness.machine import GuestDown, Machine, MachineSpec
 from harness.run import detach
+from harness.witness import Shares
 
 PLAN_FILE = "opt/paraksm/fleet-plan"
 DEFAULT = "fleet"
@@ -41,6 +43,9 @@ _STATE, _LOCK, _CONTROL, _LOG = "state.json", "lock", "control", "keeper.log"
 _POLL = 0.1
 _ASK = 60.0  # seconds for a guest to tell about its VMs: it may be busy with them
 _END = 10.0  # seconds for a keeper to end its machine before it is killed
+
+_SHARING = 256
+"""Linux's default of ``max_page_sharing``."""
 
 Phase = Literal["starting", "up", "died"]
 
@@ -103,6 +108,10 @@ class Seen:
     """Processor time of ksmd so far."""
     up_seconds: float
     """How long the machine has been up, by its own clock."""
+    pages: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    """If they were asked for: mergeable pages of each VM by its number: all, zero, self, inter, unique."""
+    possible: int = 0
+    """So many pages KSM can save of them."""
 
 
 def folder_of(name: str) -> Path:
@@ -263,8 +272,12 @@ def _need_memory(mib: int) -> None:
 # --- asking and ending ----------------------------------------------------------------------------------
 
 
-def ask(name: str) -> Seen:
+def ask(name: str, *, pages: bool = False) -> Seen:
     """What the guest of a fleet that is up tells about its VMs and KSM.
+
+    Args:
+        name: of the fleet.
+        pages: compare all pages of all VMs, too; they stand still for a moment.
 
     Raises:
         MachineError: it died, or does not answer.
@@ -276,6 +289,8 @@ def ask(name: str) -> Seen:
         with _at(folder) as here, socket.socket(socket.AF_UNIX) as wire:
             wire.settimeout(_ASK + 5)
             wire.connect(f"{here}/{_CONTROL}")
+            wire.sendall(b"pages" if pages else b"look")
+            wire.shutdown(socket.SHUT_WR)
             raw = b"".join(iter(lambda: wire.recv(1 << 16), b""))
         answer = json.loads(raw)
     except (OSError, ValueError) as error:
@@ -285,7 +300,8 @@ def ask(name: str) -> Seen:
         raise MachineError(f"the keeper of fleet {name!r} does not answer: {error}", hint=_down_hint(name)) from error
     if "fault" in answer:
         raise MachineError(str(answer["fault"]), hint=_down_hint(name))
-    return Seen(tuple(Vm(**vm) for vm in answer.pop("vms")), **answer)
+    found = {int(number): row for number, row in answer.pop("pages").items()}
+    return Seen(tuple(Vm(**vm) for vm in answer.pop("vms")), **answer, pages=found)
 
 
 def check_alive(state: State) -> None:
@@ -415,13 +431,14 @@ class _Keeper:
                 continue
             with wire:
                 wire.settimeout(5)
-                answer = self._look(machine)
                 with contextlib.suppress(OSError):
+                    pages = b"".join(iter(lambda: wire.recv(16), b"")) == b"pages"  # noqa: B023 - used at once
+                    answer = self._look(machine, _LOOK + _PAGES if pages else _LOOK)
                     wire.sendall(json.dumps(answer).encode())
 
-    def _look(self, machine: Machine) -> dict[str, Any]:
+    def _look(self, machine: Machine, script: str) -> dict[str, Any]:
         try:
-            done = machine.shell(_LOOK, timeout=_ASK)
+            done = machine.shell(script, timeout=_ASK)
             if done.returncode:
                 return {"fault": f"the guest of the fleet: {done.stderr.strip() or done.returncode}"}
             return asdict(seen(done.stdout))
@@ -468,8 +485,20 @@ done < /run/fleet
 """
 
 
+_PAGES = """
+set --
+while read -r what number pid; do
+    [ "$what" = vm ] && kill -0 $pid 2> /dev/null || continue
+    echo "counted $number"
+    set -- "$@" $pid
+done < /run/fleet
+[ $# = 0 ] || fleet shares "$@"
+"""
+"""Whose pages are equal: two tables of the fleet program, of the VMs that live in their order."""
+
+
 def seen(text: str) -> Seen:
-    """What the script in the guest printed.
+    """What the scripts in the guest printed.
 
     Raises:
         ValueError: that makes no sense.
@@ -489,7 +518,23 @@ def seen(text: str) -> Seen:
             up_seconds = float(rest)
         elif what == "ksmd":
             ksmd = int(rest)
-    return Seen(tuple(vms), ksm, round(ksmd / 1e9, 3), up_seconds)
+    pages, possible = _pages(text, int(ksm.get("max_page_sharing", _SHARING)))
+    return Seen(tuple(vms), ksm, round(ksmd / 1e9, 3), up_seconds, pages, possible)
+
+
+def _pages(text: str, limit: int) -> tuple[dict[int, dict[str, int]], int]:
+    """Pages of each VM, and how many KSM can save of them all."""
+    _, _, tables = text.partition("[pages_now]\n")
+    if not tables:
+        return {}, 0
+    counted = [int(line.split()[1]) for line in text.splitlines() if line.startswith("counted ")]
+    first, _, second = tables.partition("[contents_now]\n")
+    names, *rows = first.splitlines()
+    shares = [Shares.of(dict(zip(names.split(","), map(int, row.split(",")), strict=True))) for row in rows]
+    counts = (row.split(",") for row in second.splitlines()[1:])
+    contents = {int(mappings): int(same) for mappings, same in counts}
+    found = {number: share.as_dict for number, share in zip(counted, shares, strict=True)}
+    return found, witness.reach(contents, limit).sharing
 
 
 def _guest_file(name: str) -> str:

@@ -35,6 +35,18 @@ class Shares:
     """Equal to a page of another VM."""
     unique: int
 
+    @classmethod
+    def of(cls, row: Mapping[str, int]) -> Shares:
+        """From a row of the guest program's."""
+        return cls(row["pages"], row["zero"], row["self"], row["inter"], row["unique"])
+
+    @property
+    def as_dict(self) -> dict[str, int]:
+        """By the names of the guest program's columns."""
+        return {
+            "pages": self.pages, "zero": self.zero, "self": self.self_, "inter": self.inter, "unique": self.unique,
+        }  # fmt: skip
+
     def __add__(self, other: Shares) -> Shares:
         return Shares(
             self.pages + other.pages,
@@ -69,10 +81,15 @@ class Witness:
 
     def reach(self, limit: int) -> Nodes:
         """What KSM reaches on these contents with this ``max_page_sharing``."""
-        total = NOTHING
-        for mappings, contents in self.contents.items():
-            total += nodes(mappings, limit).times(contents)
-        return total
+        return reach(self.contents, limit)
+
+
+def reach(contents: Mapping[int, int], limit: int) -> Nodes:
+    """What KSM reaches on so many contents by the number of their mappings, with this ``max_page_sharing``."""
+    total = NOTHING
+    for mappings, same in contents.items():
+        total += nodes(mappings, limit).times(same)
+    return total
 
 
 def read(counters: Mapping[str, Mapping[str, str]], tables: Mapping[str, Sequence[Mapping[str, int]]]) -> Witness:
@@ -83,7 +100,7 @@ def read(counters: Mapping[str, Mapping[str, str]], tables: Mapping[str, Sequenc
         loose=loose,
         settled=settled,
         apart=apart,
-        shares=tuple(Shares(row["pages"], row["zero"], row["self"], row["inter"], row["unique"]) for row in unmerged),
+        shares=tuple(map(Shares.of, unmerged)),
         hashes=tuple((a["hash"], b["hash"], c["hash"]) for a, b, c in zip(found, merged, unmerged, strict=True)),
         contents={row["mappings"]: row["contents"] for row in tables["contents_unmerged"]},
     )

@@ -11,7 +11,7 @@ import typer
 from harness.cli.options import Json, Kernel, Source
 
 if TYPE_CHECKING:
-    from harness.fleet import FleetPlan
+    from harness.fleet import FleetPlan, FleetResult
     from harness.keeper import Seen, State
 
 app = typer.Typer(
@@ -88,6 +88,13 @@ def oracle(
     typer.echo(f"{'saved':20} {expected.saving_share:>9.1%}")
 
 
+def _shares(found: FleetResult) -> dict[str, int]:
+    """Of real VMs: all mergeable pages, and whose they are."""
+    if found.witness is None:
+        return {}
+    return {"pages" if name == "pages" else f"pages_{name}": n for name, n in found.witness.all_shares.as_dict.items()}
+
+
 @app.command("check")
 def check(
     result: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `fleet run` wrote.")],
@@ -115,6 +122,7 @@ def check(
         "ksmd_utilisation": round(found.ksmd_ns / found.corun_ns, 6) if found.corun_ns else None,
         "pages_saved": last["pages_sharing"],
         "pages_possible": fleet.possible(plan, found),
+        **_shares(found),
         "samples": len(found.samples),
     }
     if json:
@@ -217,12 +225,23 @@ def _print_ways(state: State) -> None:
 
 
 @app.command("status")
-def status(name: Annotated[str | None, _NAMED] = None, json: Json = False) -> None:
+def status(
+    name: Annotated[str | None, _NAMED] = None,
+    shares: Annotated[
+        bool, typer.Option("--shares", help="Compare all pages: which are zero, equal to others, unique.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show the VMs and KSM's counters of a fleet that is up; without a name, of every fleet.
+
+    With --shares VMs stand still while their pages are compared from outside. That says what KSM can save of them,
+    whatever it has done so far.
 
     The exit status is 0 only if the fleet is up (7: it died, 2: there is none).
 
     Example: harness fleet status --json | jq .ksm.pages_sharing
+
+    Example: harness fleet status --shares
     """
     import dataclasses
     import json as encoder
@@ -237,7 +256,7 @@ def status(name: Annotated[str | None, _NAMED] = None, json: Json = False) -> No
     for one in wanted:
         state = keeper.read(one)
         keeper.check_alive(state)
-        found = keeper.ask(one) if state.phase == "up" else None
+        found = keeper.ask(one, pages=shares) if state.phase == "up" else None
         if json:
             value = dataclasses.asdict(state) | (dataclasses.asdict(found) if found else {"vms": []})
             typer.echo(encoder.dumps(value, indent=1))
@@ -259,8 +278,25 @@ def _print_status(state: State, found: Seen | None) -> None:
         (str(vm.number), f"{vm.rss_mib:.1f} MiB" if vm.alive else "lost", f"{vm.merging_pages * 4 / 1024:.1f} MiB")
         for vm in found.vms
     ), ()))  # fmt: skip
+    _print_shares(found)
     show(Table("KSM", ("file", "value"), tuple(found.ksm.items()), ()))
     _print_ways(state)
+
+
+def _print_shares(found: Seen) -> None:
+    from harness.report.tables import Table, show
+
+    if not found.pages:
+        return
+    names = ("zero", "self", "inter", "unique")
+    rows: dict[str, dict[str, int]] = {str(number): dict(row) for number, row in found.pages.items()}
+    rows["all"] = {name: sum(row[name] for row in found.pages.values()) for name in ("pages", *names)}
+    show(Table("Pages", ("VM", "pages", "zero", "equal in it", "equal in others", "unique"), tuple(
+        (number, str(row["pages"]), *(f"{row[name] / row['pages']:.1%}" if row["pages"] else "-" for name in names))
+        for number, row in rows.items()
+    ), ()))  # fmt: skip
+    saved = int(found.ksm.get("pages_sharing", 0))
+    typer.echo(f"KSM can save {found.possible} of {rows['all']['pages']} pages, and saves {saved} now")
 
 
 @app.command("down")

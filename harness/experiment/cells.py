@@ -339,4 +339,6 @@ def measure(cell: Cell, raw: bytes, work: Path) -> dict[str, Any]:
         "vm1_faults": faults[-1] - faults[0],
         # what the un-timed passes before the window merged cannot be saved in it
         "possible_bytes": PAGE * (fleet.possible(cell.fleet, result) - first["pages_sharing"]),
+        # real VMs: whose pages they are at the end, by who else has their content
+        **({"pages": result.witness.all_shares.as_dict} if result.witness else {}),
     }

@@ -164,6 +164,9 @@ def run_command(wire: socket.socket, script: bytes) -> None:
         stdin += frame[1]
     if what in ("fleet", "unfleet"):
         said, failed = b"up 7.5\nksmd 2500000000\nksm run 1\nksm pages_sharing 12\nvm 1 2048 5\nvm 2 lost 0\n", 0
+        if b"fleet shares" in script:
+            said += b"ksm max_page_sharing 3\ncounted 1\n[pages_now]\nvm,pages,zero,self,inter,unique,hash\n"
+            said += b"1,10,4,2,3,1,99\n[contents_now]\nmappings,contents\n1,1\n2,1\n3,1\n4,1\n"
         if b"fleet hold" in script:
             said, failed = b"loaded\nloaded\n", 0
             if what == "unfleet":

@@ -133,6 +133,13 @@ def test_up_returns_and_the_fleet_stays_until_down(harness: Harness, tmp_path: P
     assert "1 of 2 VMs are lost: 2" in shown
     assert "ssh -p " in shown
 
+    seen = json.loads(harness("status", "--json", "--shares").stdout)
+    assert seen["pages"] == {"1": {"pages": 10, "zero": 4, "self": 2, "inter": 3, "unique": 1}}
+    assert seen["possible"] == 1 + 2 + 2  # at most three to a page of KSM's: of the four that are equal one stays
+    shown = harness("status", "--shares").stdout
+    assert "40.0%" in shown
+    assert "KSM can save 5 of 10 pages, and saves 12 now" in shown
+
     done = harness("down")
     assert (done.returncode, done.stdout) == (0, "fleet 'fleet' is down\n")
     assert psutil.wait_procs(family, timeout=5)[1] == []

@@ -24,6 +24,8 @@ extern "C" {
 #define COUNTERS 32
 #define COMMANDS 256
 
+enum bystanders { BYSTANDERS_FROZEN, BYSTANDERS_DUTY, BYSTANDERS_FULL };
+
 struct setting {
 	char path[256];
 	char value[128];
@@ -38,6 +40,12 @@ struct plan {
 	long vm_kaslr;			/* their kernels lie at random addresses */
 	long vm_group;			/* so many neighbours share a network; 0: none */
 	long vm_boots;			/* so many of them boot at a time */
+	long ballast_zero;		/* pages in each nested VM that no program of its own uses: zero, */
+	long ballast_self;		/* equal within the VM, */
+	long ballast_inter;		/* equal in all VMs, */
+	long ballast_unique;		/* and like no other */
+	long bystanders;		/* what nested VMs do in the window that the run does not wait for */
+	long bystander_percent;		/* BYSTANDERS_DUTY: of a processor, all of them together */
 	long pages_shared_all;		/* per VM: the same in every VM */
 	long pages_shared_some;		/* per VM: the same within a group of shared_group VMs */
 	long shared_group;
@@ -79,6 +87,7 @@ bool plan_read(struct plan *plan, const char *path);
 bool plan_read_rest(struct plan *plan);
 void plan_write(const struct plan *plan, FILE *out);
 bool plan_works(const struct plan *plan, long vm);	/* it has something to do in the window, and says when it is done */
+bool plan_runs(const struct plan *plan, long vm);	/* that, or it does the same over and over, and nobody waits for it */
 
 /* content.c: what is in memory; a page is a function of (seed, class, coordinates) alone */
 enum page_class { CLASS_SHARED_ALL = 1, CLASS_SHARED_SOME, CLASS_ZERO, CLASS_UNIQUE, CLASS_VOLATILE };

@@ -3,6 +3,7 @@
  * fleet run PLAN      load the VMs, let ksmd work on them, print what was measured
  * fleet hold PLAN     load the VMs, let ksmd work on them, and stay until SIGTERM; says "vm NUMBER PID" for each that
  *                     has loaded, "up", and "lost NUMBER" for one that has ended
+ * fleet shares PID... the VMs stand still for a moment; which pages of these processes are zero, equal, unique
  * fleet dump PLAN VM  print a VM's pages, for a check against the plan's oracle
  *
  * Output of run: sections in brackets, then "end CRC32 BYTES" over all that stands before, so that a truncated or
@@ -25,6 +26,10 @@
 #include "fleet.h"
 
 #define CGROUP "/sys/fs/cgroup/paraksm-vm1"
+#define OTHERS "/sys/fs/cgroup/paraksm-others"
+#define PERIOD_US 100000L	/* of a duty cycle */
+#define WEIGHT_DEFAULT 100L
+#define WEIGHT_MOST 10000L
 #define PATIENCE_NS (3600ULL * 1000000000ULL)
 
 struct fleet {
@@ -39,6 +44,7 @@ struct fleet {
 	long passes_before;		/* ksmd may have run on this host before us */
 	uint64_t start, ksmd_at_start, ksmd_at_end, window_ns;
 	long weight;			/* as read back; -1: none */
+	long others_weight, others_us;	/* of those that run beside VM 1; -1: none, or no limit */
 };
 
 static bool put(const char *path, const char *text)
@@ -80,6 +86,44 @@ static bool weigh_vm1(struct fleet *f)
 	snprintf(text, sizeof(text), "%d", f->vm[0].pid);
 	f->weight = get(CGROUP "/cpu.weight");
 	return put(CGROUP "/cgroup.procs", text);
+}
+
+/*
+ * Those that run beside VM 1 weigh as much as so many VM 1s together, and if they work in a duty cycle they get a part of
+ * each period and wait for the next: a part of a processor that does not grow when ksmd leaves it idle.
+ */
+static bool gather_others(struct fleet *f)
+{
+	long each = f->plan.vm_weight ? f->plan.vm_weight : WEIGHT_DEFAULT, all = each * (f->plan.vms - 1);
+	char text[64];
+
+	f->others_weight = f->others_us = -1;
+	if (!f->plan.nested || f->plan.bystanders == BYSTANDERS_FROZEN || f->plan.vms < 2)
+		return true;
+	put("/sys/fs/cgroup/cgroup.subtree_control", "+cpu");
+	mkdir(OTHERS, 0755);
+	snprintf(text, sizeof(text), "%ld", all < WEIGHT_MOST ? all : WEIGHT_MOST);
+	if (!put(OTHERS "/cpu.weight", text)) {
+		fprintf(stderr, "fleet: no cgroup v2 cpu controller for bystanders: %m\n");
+		return false;
+	}
+	if (f->plan.bystanders == BYSTANDERS_DUTY) {
+		snprintf(text, sizeof(text), "%ld %ld", f->plan.bystander_percent * PERIOD_US / 100, PERIOD_US);
+		if (!put(OTHERS "/cpu.max", text)) {
+			fprintf(stderr, "fleet: cpu.max of bystanders (CONFIG_CFS_BANDWIDTH): %m\n");
+			return false;
+		}
+		f->others_us = get(OTHERS "/cpu.max");
+	}
+	f->others_weight = get(OTHERS "/cpu.weight");
+	for (long i = 1; i < f->plan.vms; i++) {
+		snprintf(text, sizeof(text), "%d", f->vm[i].pid);
+		if (!put(OTHERS "/cgroup.procs", text)) {
+			fprintf(stderr, "fleet: VM %ld into its cgroup: %m\n", i + 1);
+			return false;
+		}
+	}
+	return true;
 }
 
 /* The training data of VMs that are processes; a real VM loads its own. */
@@ -263,13 +307,13 @@ static void join_work(struct fleet *f)
 /* Those from whom something is to come, and, where others work, VM 1: what they work with is there. */
 static int watch(const struct fleet *f, struct pollfd *p, long *who)
 {
-	long last = f->plan.orders ? f->plan.vms : 1;
+	long last = f->plan.orders || f->plan.bystanders ? f->plan.vms : 1;
 	int watched = 0;
 
 	for (long i = 0; i < last; i++) {
 		bool works = plan_works(&f->plan, i);
 
-		if (works ? f->vm[i].done : i > 0)
+		if (works ? f->vm[i].done : i > 0 && !plan_runs(&f->plan, i))
 			continue;
 		p[watched] = (struct pollfd){ .fd = f->vm[i].fd, .events = POLLIN };
 		who[watched++] = i;
@@ -286,7 +330,7 @@ static bool wait_app(struct fleet *f, uint64_t until)
 	struct timespec left = { 0 };
 	int watched;
 
-	if (f->app_done || !f->plan.train) {
+	if ((f->app_done && !f->plan.bystanders) || !f->plan.train) {
 		sleep_until(until);
 		return true;
 	}
@@ -302,11 +346,13 @@ static bool wait_app(struct fleet *f, uint64_t until)
 
 		if (!p[i].revents)
 			continue;
-		if (!plan_works(&f->plan, who[i])) {
+		if (!plan_runs(&f->plan, who[i])) {
 			nested_complain(vm);
 			return false;
 		}
 		vm->done = vm_receive(vm, &vm->work);
+		if (vm->done && !plan_works(&f->plan, who[i]))	/* once more, until the window closes */
+			vm->done = vm_send(vm, VM_GO);
 		if (!vm->done) {
 			fprintf(stderr, "fleet: VM %ld died in the window\n", who[i] + 1);
 			return false;
@@ -398,6 +444,8 @@ static void write_facts(const struct fleet *f, FILE *out)
 	fprintf(out, "ksmd_nice %d\n", getpriority(PRIO_PROCESS, f->ksmd));
 	fprintf(out, "ksmd_policy %d\nksmd_rt_priority %d\n", sched_getscheduler(f->ksmd), param.sched_priority);
 	fprintf(out, "vm_weight %ld\n", f->weight);
+	if (f->plan.nested)
+		fprintf(out, "others_weight %ld\nothers_us %ld\n", f->others_weight, f->others_us);
 	fprintf(out, "pages_to_scan %ld\nsleep_millisecs %ld\n", ksm_read("pages_to_scan"), ksm_read("sleep_millisecs"));
 	fprintf(out, "max_page_sharing %ld\n", ksm_read("max_page_sharing"));
 	fprintf(out, "app_done %d\napp_ns %llu\napp_end_ns %llu\napp_checksum %016llx\n", f->app_done,
@@ -514,7 +562,7 @@ static bool measure(struct fleet *f, FILE *out)
 	if (!ksm_open(&f->plan) || !prepare_ksm(f))
 		return false;
 	f->passes_before = ksm_read("full_scans");
-	if (!weigh_vm1(f) || !sampler_init(&f->plan, f->vm))
+	if (!weigh_vm1(f) || !gather_others(f) || !sampler_init(&f->plan, f->vm))
 		return false;
 	if (f->plan.ksm && f->plan.prescan_passes && !scan_flat_out(f, f->plan.prescan_passes, 0))
 		return false;
@@ -564,6 +612,7 @@ static void end(struct fleet *f)
 	while (wait(NULL) > 0)
 		;	/* the cgroup is busy until its process is gone */
 	rmdir(CGROUP);
+	rmdir(OTHERS);
 	if (f->old_policy >= 0)
 		schedule(f->ksmd, f->old_policy, &f->old_param, f->old_nice);
 }
@@ -641,6 +690,27 @@ static int hold(const char *path)
 	return !ok;
 }
 
+/* From outside, of VMs that another fleet program holds; they go on as if nothing had been. */
+static int shares(char **word, long vms)
+{
+	pid_t *pid = calloc(vms, sizeof(*pid));
+	bool ok = pid;
+
+	for (long i = 0; ok && i < vms; i++)
+		pid[i] = strtol(word[i], NULL, 10);
+	for (long i = 0; ok && i < vms; i++)
+		if (pid[i] < 2 || kill(pid[i], SIGSTOP)) {
+			fprintf(stderr, "fleet: process %s: %m\n", word[i]);
+			ok = false;
+		}
+	ok = ok && pagestat(pid, vms, "now", stdout);
+	for (long i = 0; pid && i < vms; i++)
+		if (pid[i] > 1)
+			kill(pid[i], SIGCONT);
+	free(pid);
+	return ok && !fflush(stdout) ? 0 : 1;
+}
+
 static int dump(const char *path, long vm)
 {
 	static uint64_t page[PAGE_WORDS];
@@ -676,8 +746,10 @@ int main(int argc, char **argv)
 		return run(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "hold"))
 		return hold(argv[2]);
+	if (argc > 2 && !strcmp(argv[1], "shares"))
+		return shares(argv + 2, argc - 2);
 	if (argc == 4 && !strcmp(argv[1], "dump"))
 		return dump(argv[2], strtol(argv[3], NULL, 10));
-	fprintf(stderr, "usage: fleet run PLAN | fleet hold PLAN | fleet dump PLAN VM\n");
+	fprintf(stderr, "usage: fleet run PLAN | fleet hold PLAN | fleet shares PID... | fleet dump PLAN VM\n");
 	return 2;
 }

@@ -90,7 +90,7 @@ bool nested_start(struct vm *vm)
 {
 	const struct plan *plan = vm->plan;
 	const char *command = plan->command[vm->number];
-	char text[4096], memory[32], seed[32], name[32], bridge[IFNAMSIZ], address[64] = "";
+	char text[4096], memory[32], seed[32], name[32], bridge[IFNAMSIZ], address[64] = "", ballast[160] = "";
 	char *argv[24] = { (char *)MONITOR, (char *)"--kernel", (char *)KERNEL, (char *)"--initramfs", (char *)INITRAMFS,
 			   (char *)"--memory", memory, (char *)"--seed", seed, (char *)"--name", name,
 			   (char *)"--words", text };
@@ -115,7 +115,10 @@ bool nested_start(struct vm *vm)
 		argv[used++] = (char *)"--bridge";
 		argv[used++] = bridge;
 	}
-	snprintf(text, sizeof(text), "%s %s%s%s", words, address, command ? " -- " : "", command ? command : "");
+	if (plan->ballast_zero || plan->ballast_self || plan->ballast_inter || plan->ballast_unique)
+		snprintf(ballast, sizeof(ballast), " fleet.ballast=%ld,%ld,%ld,%ld,%ld,%ld", plan->seed, vm->number,
+			 plan->ballast_zero, plan->ballast_self, plan->ballast_inter, plan->ballast_unique);
+	snprintf(text, sizeof(text), "%s %s%s%s%s", words, address, ballast, command ? " -- " : "", command ? command : "");
 	if (!child_start(vm->child, argv))
 		return false;
 	vm->pid = vm->child->pid;
@@ -170,12 +173,12 @@ static bool wait_loaded(struct vm *vm)
 	return nested_ping(vm, &slept);
 }
 
-/* Some work in the window, and every VM with a program can look at its memory. */
+/* Some run in the window, and every VM with a program can look at its memory. */
 static bool takes(const struct vm *vm, enum vm_command command)
 {
 	if (!vm->plan->command[vm->number])
 		return false;
-	return command == VM_VERIFY || (command == VM_GO && plan_works(vm->plan, vm->number));
+	return command == VM_VERIFY || (command == VM_GO && plan_runs(vm->plan, vm->number));
 }
 
 bool nested_send(struct vm *vm, enum vm_command command)

@@ -25,10 +25,12 @@ static const struct {
 	KEY(converge_passes), KEY(window_ms), KEY(sample_ms), KEY(vm_sample_ms),
 	/* from here on only plans with real VMs have them */
 	LOADED_KEY(nested), LOADED_KEY(vm_memory_mib), LOADED_KEY(vm_kaslr), LOADED_KEY(vm_group), LOADED_KEY(vm_boots),
+	LOADED_KEY(ballast_zero), LOADED_KEY(ballast_self), LOADED_KEY(ballast_inter), LOADED_KEY(ballast_unique),
+	KEY(bystanders), KEY(bystander_percent),
 };
 
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
-#define NESTED_KEYS 5
+#define NESTED_KEYS 11
 
 static size_t keys_of(const struct plan *plan)
 {
@@ -135,6 +137,11 @@ static bool complete(const struct plan *plan, bool loaded_only)
 		fprintf(stderr, "fleet: plan: nested VMs need memory and a number that boot at a time; at most %d\n", COMMANDS);
 		return false;
 	}
+	if (!loaded_only && plan->bystanders == BYSTANDERS_DUTY &&
+	    (plan->bystander_percent < 1 || plan->bystander_percent > 100)) {
+		fprintf(stderr, "fleet: plan: bystander_percent is 1 to 100\n");
+		return false;
+	}
 	return true;
 }
 
@@ -179,6 +186,13 @@ bool plan_works(const struct plan *plan, long vm)
 	if (!plan->train)
 		return false;
 	return plan->orders ? vm < COMMANDS && plan->order[vm] : !vm;
+}
+
+bool plan_runs(const struct plan *plan, long vm)
+{
+	if (plan_works(plan, vm))
+		return true;
+	return plan->train && plan->bystanders != BYSTANDERS_FROZEN && vm < COMMANDS && plan->command[vm];
 }
 
 void plan_write(const struct plan *plan, FILE *out)

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -31,7 +32,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mix64.h"
+
 #define LINE 4096
+#define PAGE 4096UL
+#define PAGE_WORDS (PAGE / 8)
 
 struct lines {
 	int fd;
@@ -174,6 +179,38 @@ static void facts(void)
 	     (unsigned long)(info.freeram * info.mem_unit / 1024), info.procs);
 }
 
+/*
+ * Memory that belongs to no program here, and stays: zero pages, pages that each have one equal in this VM, pages that are
+ * the same in every VM, and pages like no other. Seed and VM come from the host.
+ */
+static void ballast(void)
+{
+	enum { ZERO, SELF, INTER, UNIQUE, KINDS };
+	const char *text = word("fleet.ballast");
+	unsigned long long seed, vm, count[KINDS], pages = 0;
+	uint64_t *page;
+
+	if (!text)
+		return;
+	must(sscanf(text, "%llu,%llu,%llu,%llu,%llu,%llu", &seed, &vm, &count[ZERO], &count[SELF], &count[INTER],
+		    &count[UNIQUE]) == 6, "fleet.ballast");
+	for (int kind = 0; kind < KINDS; kind++)
+		pages += count[kind];
+	page = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(page != MAP_FAILED, "memory for ballast");
+	for (uint64_t kind = 0; kind < KINDS; kind++)
+		for (uint64_t i = 0; i < count[kind]; i++, page += PAGE_WORDS) {
+			uint64_t owner = kind == INTER ? 0 : vm + 1, content = i;
+			uint64_t key;
+
+			if (kind == SELF)	/* the last of an odd number makes a pair one of three */
+				content = i / 2 < count[SELF] / 2 ? i / 2 : count[SELF] / 2 - 1;
+			key = mix64(kind << 56 | owner << 40 | content) ^ mix64(seed + MIX64_STEP);
+			for (size_t at = 0; at < PAGE_WORDS; at++)
+				((volatile uint64_t *)page)[at] = kind == ZERO ? 0 : mix64(key + at * MIX64_STEP);
+		}
+}
+
 static pid_t start(char **argv, int *in, int *from)
 {
 	int to_child[2], to_us[2];
@@ -256,6 +293,7 @@ int main(int argc, char **argv)
 	network_up();
 	host.fd = out = open_channel();
 	sayf("up\n");
+	ballast();
 	if (argc > 1)
 		pid = start(argv + 1, &workload_in, &workload_out);
 	for (;;) {
