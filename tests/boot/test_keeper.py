@@ -58,6 +58,14 @@ def test_real_vms_come_up_are_merged_and_go_away() -> None:
         assert all(vm["rss_mib"] > 8 and vm["merging_pages"] for vm in seen["vms"])
         assert 0 < seen["ksmd_seconds"] < seen["up_seconds"]
 
+        # whose pages they are, seen from outside while they stand still; then they go on
+        seen = json.loads(_harness("status", NAME, "--shares", "--json").stdout)
+        for vm in ("1", "2"):
+            pages = seen["pages"][vm]
+            assert pages["pages"] == sum(pages[kind] for kind in ("zero", "self", "inter", "unique")) > 4096
+            assert pages["inter"] > pages["pages"] / 5
+        assert int(seen["ksm"]["pages_sharing"]) < 1.1 * seen["possible"]
+
         # whoever logs in can end a VM: that is told, and the other lives
         script = "set -- $(pidof vmm | tr ' ' '\\n' | sort -n); kill -9 $2; uname -r"
         told = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 
 from harness import fleet, systems
 from harness.errors import FleetError
-from harness.fleet import FleetPlan
+from harness.fleet import FleetPlan, FleetResult
 from harness.machine import Machine, MachineSpec, Outcome
 from harness.workbench import Workbench, workbench
 from tests.boot.guest import say
@@ -76,6 +76,71 @@ def test_the_answer_does_not_depend_on_the_system_and_clones_are_equal(nested: S
     assert equal[1] > equal[0] + 0.1
 
 
+def _used(result: FleetResult, numbers: range) -> float:
+    """Processor time of these VMs over the window."""
+    rows = [result.of_vm(number) for number in numbers]
+    return sum(row[-1]["runtime_ns"] - row[0]["runtime_ns"] for row in rows) / result.fact("window_ns")
+
+
+@pytest.mark.boot
+def test_bystanders_take_what_they_are_given(nested: Sealed, tmp_path: Path) -> None:
+    """In a duty cycle a part of the processor, however idle it is; at full speed what three of four equals get."""
+    plans = {
+        "frozen": _plan(system="no-ksm", window_ms=400),
+        "duty": _plan(system="cpu-ksm", window_ms=400, bystanders="duty", bystander_percent=20),
+        "full": _plan(system="no-ksm", graph_scale=12, bystanders="full"),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        raws = pool.map(lambda name: nested.raw(plans[name], tmp_path / name), plans)
+        results = {name: fleet.parse(raw) for name, raw in zip(plans, raws, strict=True)}
+    for name, result in results.items():
+        fleet.check(plans[name], result)  # whoever worked stands still at the end, and every page is accounted for
+    others = {name: _used(result, range(2, 5)) for name, result in results.items()}
+    assert others["frozen"] < 0.02
+    assert 0.15 < others["duty"] < 0.25
+    assert 0.7 < others["full"] < 0.8
+    assert 0.2 < _used(results["full"], range(1, 2)) < 0.3
+    assert results["frozen"].model == results["duty"].model
+
+
+@pytest.mark.boot
+def test_ballast_is_as_zero_equal_and_unique_as_asked(nested: Sealed, tmp_path: Path) -> None:
+    change: dict[str, Any] = {"system": "no-ksm", "workload": "none", "vms": 3}
+    counts = {"zero": 700, "self": 901, "inter": 1100, "unique": 1300}
+    ballast = {f"ballast_{kind}": number for kind, number in counts.items()}
+    without, with_it = (
+        fleet.parse(nested.raw(_plan(**change | more), tmp_path / name)).witness
+        for name, more in (("without", {}), ("with", ballast))
+    )
+    assert without
+    assert with_it
+    before, after = without.all_shares.as_dict, with_it.all_shares.as_dict
+    for kind, number in counts.items():
+        # a page that the kernel had used and freed is taken first: it counted as something else before
+        assert abs(after[kind] - before[kind] - 3 * number) < 0.1 * 3 * sum(counts.values()), kind
+
+
+@pytest.mark.boot
+def test_processes_and_real_vms_agree_on_what_a_workload_saves(nested: Sealed, tmp_path: Path) -> None:
+    """Of the pages that liblinear brings with it, that is: a real VM has a kernel and programs besides."""
+    rows, vms = 12_000, 4
+    shares = {}
+    for workload in ("liblinear", "none"):
+        plan = _plan(workload=workload, dataset_rows=rows, vms=vms, system="cpu-ksm")
+        result = nested(plan, tmp_path / workload)
+        assert result.witness
+        shares[workload] = (result.witness.all_shares.pages, result.witness.settled["pages_sharing"])
+    pages, sharing = (a - b for a, b in zip(shares["liblinear"], shares["none"], strict=True))
+    real = sharing / pages
+    plan = fleet.plan_from(
+        {"vms": vms, "dataset_rows": rows, "workload": "liblinear", "converge_passes": 4, "prescan_passes": 0}
+    )
+    last = nested(plan, tmp_path / "processes").samples[-1]
+    assert pages > 0.9 * vms * plan.pages_per_vm
+    modelled = last["pages_sharing"] / (vms * plan.pages_per_vm)
+    assert abs(real - modelled) < 0.1, f"{real:.3f} of {pages} pages in real VMs, {modelled:.3f} in processes"
+
+
 def _served(**change: Any) -> FleetPlan:
     """One group: a Redis server in VM 1, and its three clients."""
     return _plan(
@@ -130,6 +195,8 @@ while [ $round -lt @ROUNDS@ ]; do
     while [ $i -le @VMS@ ]; do eval "read line <&$((11 + 2 * i))"; t vm$i $line; i=$((i + 1)); done
     round=$((round + 1))
 done
+i=1
+while [ $i -le @VMS@ ]; do eval "echo facts >&$((10 + 2 * i)); read line <&$((11 + 2 * i))"; t vm$i $line; i=$((i + 1)); done
 """
 
 
@@ -157,7 +224,11 @@ def _check_answers(lines: list[str], vms: int, rounds: int) -> None:
 @pytest.mark.boot
 def test_every_vm_keeps_its_timers(nest: Workbench, tmp_path: Path) -> None:
     """QEMU delivered an interrupt that VMRUN injects twice at times: the guest then spins for ever on its own lock."""
-    _check_answers(_answers(nest, tmp_path / "eight", 8, 60), 8, 60)
+    lines = _answers(nest, tmp_path / "eight", 8, 60)
+    _check_answers(lines, 8, 60)
+    facts = [dict(word.split("=") for word in line.split()[3:]) for line in lines if " facts " in line]
+    for what in ("stack", "map"):  # programs lie elsewhere in each VM, as kernels do
+        assert len({each[what] for each in facts}) == 8
 
 
 def _functional(nest: Workbench, work: Path, vms: int, rounds: int) -> list[str]:

@@ -99,11 +99,37 @@ def test_golden_plan() -> None:
         ({"converge_passes": 0}, "nothing to wait for"),
         ({"workload": "liblinear", "converge_passes": 0}, "dataset_rows"),
         ({"workload": "ycsb-a"}, "nested VMs"),
+        ({"ballast_unique": 1}, "of nested VMs"),
+        ({"bystanders": "duty"}, "of nested VMs"),
+        ({"bystanders": "busy"}, "bystanders"),
+        ({"bystander_percent": 0}, "bystander_percent"),
     ],
 )
 def test_impossible_plans_are_refused_by_name(change: dict[str, Any], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         plan(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"ballast_unique": 4097}, "4097 pages of ballast do not fit into 32 MiB"),
+        ({"ballast_self": 1}, "takes two"),
+        ({"bystanders": "full"}, "workload of VM 1"),
+        ({"bystanders": "duty", "workload": "graph500", "converge_passes": 3}, "workload of VM 1"),
+    ],
+)
+def test_what_real_vms_cannot_do_is_refused_by_name(change: dict[str, Any], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        nested_plan(**change)
+
+
+def test_bystanders_can_wait_for_the_second_part_of_a_plan_and_ballast_cannot() -> None:
+    plan = nested_plan(workload="graph500", bystanders="duty", bystander_percent=7, ballast_zero=5)
+    loaded, rest = plan.render_loaded("/rest").splitlines(), plan.render_rest().splitlines()
+    assert {"bystanders 1", "bystander_percent 7"} <= set(rest)
+    assert "ballast_zero 5" in loaded
+    assert {line.split(" ")[0] for line in loaded}.isdisjoint(line.split(" ")[0] for line in rest if line)
 
 
 # --- groups of a server and its clients

@@ -4,7 +4,7 @@
  * nothing. Lines that come in over /dev/hvc0 go to that program, its lines go out; init itself answers two of them:
  *
  *   ping MS     sleep so long, say "pong NS" with what the sleep took by the VM's own clock: its timers are alive
- *   facts       "facts key=value ...": kernel, uptime, free memory
+ *   facts       "facts key=value ...": kernel, uptime, free memory, where its own stack and a new mapping lie
  *
  * Before anything else it says "up"; when the program ends, "exited STATUS".
  */
@@ -172,11 +172,14 @@ static void facts(void)
 {
 	struct utsname name;
 	struct sysinfo info;
+	void *map = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
+	must(map != MAP_FAILED, "mmap");
+	munmap(map, PAGE);
 	uname(&name);
 	sysinfo(&info);
-	sayf("facts release=%s uptime_ns=%llu free_kb=%lu processes=%u\n", name.release, now_ns(),
-	     (unsigned long)(info.freeram * info.mem_unit / 1024), info.procs);
+	sayf("facts release=%s uptime_ns=%llu free_kb=%lu processes=%u stack=%p map=%p\n", name.release, now_ns(),
+	     (unsigned long)(info.freeram * info.mem_unit / 1024), info.procs, (void *)&name, map);
 }
 
 /*
