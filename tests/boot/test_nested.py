@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_bystanders_take_what_they_are_given(nested: Sealed, tmp_path: Path) -> 
     """In a duty cycle a part of the processor, however idle it is; at full speed what three of four equals get."""
     plans = {
         "frozen": _plan(system="no-ksm", window_ms=400),
-        "duty": _plan(system="cpu-ksm", window_ms=400, bystanders="duty", bystander_percent=20),
+        "duty": _plan(system="cpu-ksm", window_ms=1000, bystanders="duty", bystander_percent=20),
         "full": _plan(system="no-ksm", graph_scale=12, bystanders="full"),
     }
     with ThreadPoolExecutor(2) as pool:
@@ -97,7 +98,7 @@ def test_bystanders_take_what_they_are_given(nested: Sealed, tmp_path: Path) -> 
         fleet.check(plans[name], result)  # whoever worked stands still at the end, and every page is accounted for
     others = {name: _used(result, range(2, 5)) for name, result in results.items()}
     assert others["frozen"] < 0.02
-    assert 0.15 < others["duty"] < 0.25
+    assert 0.17 < others["duty"] < 0.24  # at most 11 parts of ten periods, and the rest of a time slice
     assert 0.7 < others["full"] < 0.8
     assert 0.2 < _used(results["full"], range(1, 2)) < 0.3
     assert results["frozen"].model == results["duty"].model
@@ -115,30 +116,44 @@ def test_ballast_is_as_zero_equal_and_unique_as_asked(nested: Sealed, tmp_path: 
     assert without
     assert with_it
     before, after = without.all_shares.as_dict, with_it.all_shares.as_dict
-    for kind, number in counts.items():
-        # a page that the kernel had used and freed is taken first: it counted as something else before
-        assert abs(after[kind] - before[kind] - 3 * number) < 0.1 * 3 * sum(counts.values()), kind
+    for kind in ("zero", "self", "unique"):
+        # page tables are unique, too
+        assert 0.98 * 3 * counts[kind] < after[kind] - before[kind] < 1.05 * 3 * counts[kind], kind
+    # contents that each VM has once: what memory held before that ballast took counted among those of other VMs
+    shared = [witness.contents[3] for witness in (without, with_it)]
+    assert abs(shared[1] - shared[0] - counts["inter"]) < 0.02 * counts["inter"]
+
+
+def _brought(contents: Mapping[int, int], vms: int) -> tuple[int, int]:
+    """Pages, and what of them can be saved, without memory that was freed.
+
+    A kernel that boots frees thousands of pages, zero or filled with one byte. What is loaded afterwards takes their
+    place, so that a VM with more in it has fewer of them.
+    """
+    kept = [(mappings, number) for mappings, number in contents.items() if mappings <= 64 * vms]
+    return sum(mappings * number for mappings, number in kept), sum(
+        (mappings - 1) * number for mappings, number in kept
+    )
 
 
 @pytest.mark.boot
 def test_processes_and_real_vms_agree_on_what_a_workload_saves(nested: Sealed, tmp_path: Path) -> None:
     """Of the pages that liblinear brings with it, that is: a real VM has a kernel and programs besides."""
     rows, vms = 12_000, 4
-    shares = {}
+    found = {}
     for workload in ("liblinear", "none"):
         plan = _plan(workload=workload, dataset_rows=rows, vms=vms, system="cpu-ksm")
-        result = nested(plan, tmp_path / workload)
+        result = nested(plan, tmp_path / workload)  # KSM has saved what these contents allow, to the page
         assert result.witness
-        shares[workload] = (result.witness.all_shares.pages, result.witness.settled["pages_sharing"])
-    pages, sharing = (a - b for a, b in zip(shares["liblinear"], shares["none"], strict=True))
-    real = sharing / pages
+        found[workload] = _brought(result.witness.contents, vms)
+    pages, saved = (a - b for a, b in zip(found["liblinear"], found["none"], strict=True))
     plan = fleet.plan_from(
         {"vms": vms, "dataset_rows": rows, "workload": "liblinear", "converge_passes": 4, "prescan_passes": 0}
     )
     last = nested(plan, tmp_path / "processes").samples[-1]
-    assert pages > 0.9 * vms * plan.pages_per_vm
     modelled = last["pages_sharing"] / (vms * plan.pages_per_vm)
-    assert abs(real - modelled) < 0.1, f"{real:.3f} of {pages} pages in real VMs, {modelled:.3f} in processes"
+    assert pages > 0.95 * vms * plan.pages_per_vm
+    assert abs(saved / pages - modelled) < 0.1, f"{saved} of {pages} pages in real VMs, {modelled:.3f} in processes"
 
 
 def _served(**change: Any) -> FleetPlan:
@@ -196,7 +211,9 @@ while [ $round -lt @ROUNDS@ ]; do
     round=$((round + 1))
 done
 i=1
-while [ $i -le @VMS@ ]; do eval "echo facts >&$((10 + 2 * i)); read line <&$((11 + 2 * i))"; t vm$i $line; i=$((i + 1)); done
+while [ $i -le @VMS@ ]; do
+    eval "echo facts >&$((10 + 2 * i)); read line <&$((11 + 2 * i))"; t vm$i $line; i=$((i + 1))
+done
 """
 
 
