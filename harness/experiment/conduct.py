@@ -321,8 +321,10 @@ def redraw(where: Path) -> Report:
 def result_set(where: Path) -> dict[str, Selection]:
     """The reports of a result set by name, with the runs that lie beside them; of one report's directory, that one.
 
+    Of several, one whose list is damaged is named in a warning and left out.
+
     Raises:
-        UsageError: there is no report, or the list of one is damaged.
+        UsageError: there is no report, or the list of the only one is damaged.
 
     """
     if not where.is_dir() and not where.is_absolute() and (paths().results / where).is_dir():
@@ -332,7 +334,13 @@ def result_set(where: Path) -> dict[str, Selection]:
     found = sorted(path.parent for path in where.glob(f"*/{_LIST}"))
     if not found:
         raise UsageError(f"{where}: neither a report nor a directory of reports", hint="harness experiment fig12")
-    return {path.name: selection(path, _store_of(where)) for path in found}
+    out: dict[str, Selection] = {}
+    for path in found:
+        try:
+            out[path.name] = selection(path, _store_of(where))
+        except UsageError as error:  # one report must not hide the others
+            ui().warn(f"left out: {error.message}; {error.hint}")
+    return out
 
 
 def overview(root: Path | None = None, drawn: Mapping[str, Report] | None = None) -> Overview:
@@ -349,7 +357,11 @@ def overview(root: Path | None = None, drawn: Mapping[str, Report] | None = None
     sections = []
     for name, chosen in result_set(root).items():
         where = root if name == ONE else root / name
-        report = (drawn or {}).get(name) or build(chosen, where)
+        try:
+            report = (drawn or {}).get(name) or build(chosen, where)
+        except UsageError as error:  # of a version whose presets or systems were others, say
+            ui().warn(f"{where}: left out: {error.message}")
+            continue
         sections.append(overview.Section(where.name, chosen, report))
     return overview.write(sections, root / "report")
 

@@ -128,7 +128,8 @@ def grouped(sections: Sequence[Section]) -> list[Group]:
         groups.append(
             Group(f"profile {profile}, preset {preset}, {target}{which}", profile, preset, tuple(items), judged)
         )
-    return sorted(groups, key=lambda group: (group.profile, list(presets()).index(group.preset), group.title))
+    order = list(presets())
+    return sorted(groups, key=lambda group: (group.profile, order.index(group.preset), group.title))
 
 
 def _place(section: Section) -> tuple[int, str]:

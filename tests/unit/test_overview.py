@@ -119,6 +119,20 @@ def test_there_is_no_page_without_a_report() -> None:
         conduct.overview()
 
 
+def test_a_damaged_report_is_named_and_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("fig12", "fig13", "fig14"):
+        conduct.conduct(conduct.Request(name, profile="unit"), FakeExecutor(), CAPABLE)
+    root = paths().results
+    (root / "fig13-unit" / "experiment.json").write_text("{")
+    other = root / "fig14-unit" / "experiment.json"
+    other.write_text(other.read_text().replace('"preset": "paper",\n "profile"', '"preset": "gone",\n "profile"'))
+    whole = conduct.overview()
+    said = capsys.readouterr().err
+    assert "fig13-unit" in said and "damaged" in said
+    assert "fig14-unit: left out: preset 'gone'" in said
+    assert whole.values["groups"][0]["reports"] == ["fig12-unit"]
+
+
 def test_presets_are_all_explained() -> None:
     from harness.experiment.spec import compared
 
