@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import atomic_write, sha256_json
-from harness.experiment.spec import catalogue, presets, workloads
+from harness.experiment.spec import catalogue, compared, presets, workloads
 from harness.experiment.store import RunRecord
 from harness.report import analysis, readings, tables, verdicts
 from harness.report.analysis import Selection
@@ -128,7 +128,7 @@ def grouped(sections: Sequence[Section]) -> list[Group]:
         groups.append(
             Group(f"profile {profile}, preset {preset}, {target}{which}", profile, preset, tuple(items), judged)
         )
-    order = list(presets())
+    order = [*compared(), *presets()]
     return sorted(groups, key=lambda group: (group.profile, order.index(group.preset), group.title))
 
 
@@ -194,7 +194,8 @@ def meanings() -> list[tuple[str, str]]:
         "artifact": "what the authors' published scripts set: class, rhythm, wait and load differ between systems",
         "fair": "the same for all systems, at half the pace",
     }
-    return [*said.items(), *((name, f"{mix.of}, but {mix.about}") for name, mix in catalogue().mix.items())]
+    said |= {name: f"{mix.of}, but {mix.about}" for name, mix in catalogue().mix.items()}
+    return [(name, said[name]) for name in compared()]
 
 
 # --- where bars come from -------------------------------------------------------------------------------
