@@ -16,11 +16,11 @@ import re
 import shlex
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from harness.errors import HostError, UsageError
@@ -29,9 +29,18 @@ from harness.run import Completed, Deadline
 CONNECT_SECONDS = 20.0
 """How long a connection may take, including key exchange and authentication."""
 
+REVIVE_SECONDS = 900.0
+"""How long a host that was lost is looked for: a server that reboots takes minutes."""
+
+T = TypeVar("T")
+
 _POLL_SECONDS = 0.02
 _RETRY_SECONDS = 0.5
 _BLOCK = 1 << 16
+
+
+class Lost(HostError):
+    """The connection broke; what ran over it may or may not go on there."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ class Host:
         self.key = key
         """Fingerprint of the host key the server showed."""
         self._connection = connection
+        self._login: tuple[Path | None, Path | None, float] = (None, None, CONNECT_SECONDS)
 
     @classmethod
     def connect(
@@ -124,7 +134,42 @@ class Host:
                 if not _hung_up(error.__cause__) or deadline.expired():
                     raise
                 time.sleep(_RETRY_SECONDS)
-        return cls(address, connection, fingerprint(connection.transport.get_remote_server_key()))
+        made = cls(address, connection, fingerprint(connection.transport.get_remote_server_key()))
+        made._login = (identity, known_hosts, timeout)
+        return made
+
+    def revive(self, seconds: float = REVIVE_SECONDS) -> None:
+        """Connect again to a host that was lost, as soon as it answers.
+
+        Raises:
+            HostError: it did not answer in time, or it shows another key than before.
+
+        """
+        identity, known_hosts, timeout = self._login
+        self.close()
+        deadline = Deadline(seconds)
+        while True:
+            try:
+                connection = _open(self.address, identity, known_hosts, min(timeout, max(1.0, deadline.remaining())))
+            except HostError as error:
+                if deadline.expired() or not _unreachable(error):
+                    raise
+                time.sleep(_RETRY_SECONDS)
+                continue
+            key = fingerprint(connection.transport.get_remote_server_key())
+            if key != self.key:
+                connection.close()
+                raise HostError(f"{self.address}: another host answers now: {key} instead of {self.key}")
+            self._connection = connection
+            return
+
+    def steadily(self, action: Callable[[], T], seconds: float = REVIVE_SECONDS) -> T:
+        """Do something that may be done twice; when the connection breaks meanwhile, connect and do it again."""
+        while True:
+            try:
+                return action()
+            except Lost:
+                self.revive(seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +231,7 @@ class Host:
         except TimeoutError as error:
             raise HostError(f"{self.address}: {shlex.join(argv)}: no end after {timeout or 0:g} s") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise HostError(
+            raise Lost(
                 f"{self.address}: the connection broke while running {shlex.join(argv)}: {error or 'end of stream'}"
             ) from error
         return status, out, err, time.monotonic() - started
@@ -203,10 +248,40 @@ class Host:
     def put_bytes(self, data: bytes, remote: str, mode: int = 0o644) -> None:
         """Like :meth:`put`, for content in memory."""
         part = f"{remote}.part"
-        self.run(["sh", "-c", 'umask 077; exec cat > "$1"', "put", part], input=data)
+        done = self.run(["sh", "-c", 'umask 077; cat > "$1" || { rm -f "$1"; exit 1; }', "put", part], input=data,
+                        check=False)  # fmt: skip
+        if done.returncode != 0:
+            raise HostError(
+                f"{self.address}: {remote} cannot be written: {done.stderr.strip() or f'status {done.returncode}'}",
+                hint=f"is there room? df {remote.rpartition('/')[0] or '/'}",
+            )
         self.run(["chmod", f"{mode:o}", part])
         self._verify(part, data)
         self.run(["mv", "-f", part, remote])
+
+    def put_once(self, path: Path, folder: str, mode: int = 0o644) -> str:
+        """Copy a file under the name of its SHA-256, unless it lies there whole already; its name there is returned.
+
+        Files that nobody asked for during a month go.
+
+        Raises:
+            HostError: it cannot be written, or arrived altered.
+
+        """
+        from harness.config import sha256_file
+
+        digest = sha256_file(path)
+        remote = f"{folder}/{digest}"
+        script = (
+            'umask 077; mkdir -p "$1" && cd "$1" || exit; find . -type f -mtime +30 -exec rm -f {} \\;; '
+            'set -- "$2" $(sha256sum "$2" 2>/dev/null); [ "$1" = "$2" ] || exit 44; touch "$1"'
+        )
+        there = self.run(["sh", "-c", script, "look", folder, digest], check=False)
+        if there.returncode not in (0, 44):
+            raise HostError(f"{self.address}: {folder} cannot be used: {there.stderr.strip()}")
+        if there.returncode == 44:
+            self.put(path, remote, mode)
+        return remote
 
     def get(self, remote: str, path: Path) -> None:
         """Copy a file from the host and compare SHA-256.
@@ -356,6 +431,15 @@ def _open(address: Address, identity: Path | None, known_hosts: Path | None, tim
         raise _explain(address, identity, error) from error
     connection.transport.set_keepalive(15)
     return connection
+
+
+def _unreachable(error: HostError) -> bool:
+    """Whether it is worth trying again: nobody answers, or somebody hangs up; not when a key is refused."""
+    import paramiko
+
+    cause: BaseException | None = error.__cause__
+    refused = (paramiko.BadHostKeyException, paramiko.AuthenticationException, socket.gaierror)
+    return cause is not None and not isinstance(cause, refused)
 
 
 def _hung_up(error: BaseException | None) -> bool:

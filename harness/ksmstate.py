@@ -6,6 +6,7 @@ The switch, the knobs that the fleet program and the systems write, and the sche
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -104,3 +105,22 @@ def differs(before: KsmState, now: KsmState) -> list[str]:
     if before.scheduling and now.scheduling and before.scheduling != now.scheduling:
         out.append(f"ksmd's scheduling is {' '.join(now.scheduling)}, it was {' '.join(before.scheduling)}")
     return out
+
+
+def dump(state: KsmState) -> str:
+    """As a file has it."""
+    return json.dumps({"values": dict(state.values), "scheduling": list(state.scheduling)})
+
+
+def load(text: str) -> KsmState:
+    """Read that again.
+
+    Raises:
+        HostError: it is damaged.
+
+    """
+    try:
+        data = json.loads(text)
+        return KsmState(data["values"], tuple(data["scheduling"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(f"what KSM was before is damaged: {error}", hint="harness host restore") from error

@@ -16,7 +16,7 @@ import secrets
 import shlex
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config import atomic_write, lock, paths
@@ -39,7 +39,7 @@ class Lease:
     until: int
     holder: str
     purpose: str
-    left: int = 0
+    left: int = field(default=0, compare=False)
     """Seconds that are left; not above 0: it has expired."""
 
     @property
@@ -168,16 +168,22 @@ def _purse(name: str) -> Path:
 
 
 def token(name: str) -> str | None:
-    """The token of a lease that was kept; ``name`` is the host's address."""
+    """The token of the lease that we have or had; ``name`` is the host's address."""
+    return _remembered(name)[0]
+
+
+def _remembered(name: str) -> tuple[str | None, bool]:
+    """Token, and whether a person's command took the lease."""
     try:
-        return _purse(name).read_text().strip() or None
+        words = _purse(name).read_text().split()
     except FileNotFoundError:
-        return None
+        return None, False
+    return (words[0], words[1:] != ["run"]) if words else (None, False)
 
 
-def keep(name: str, text: str) -> None:
-    """Remember a token for the commands that follow."""
-    atomic_write(_purse(name), text + "\n")
+def keep(name: str, text: str, *, run: bool = False) -> None:
+    """Remember a token for the commands that follow; of a ``run``, which gives it back unless it is killed."""
+    atomic_write(_purse(name), f"{text} run\n" if run else f"{text}\n")
 
 
 def forget(name: str) -> None:
@@ -201,15 +207,18 @@ def held(shell: Shell, name: str, purpose: str, seconds: int = SECONDS, state: s
     from harness.ui import ui
 
     with lock(_purse(name).with_suffix(".lock"), what=f"another command that works on {name}"):
-        kept = token(name)
-        mine = kept or fresh()
+        known, by_hand = _remembered(name)
+        mine = known or fresh()
         lease, displaced = take(shell, mine, purpose, seconds, state)
+        if not by_hand:  # remembered all the same: if we are killed, the next run may go on with it
+            keep(name, mine, run=True)
         if displaced:
             ui().warn(f"{name}: the lease of {displaced} had expired; it is ours now")
         try:
             yield lease
         finally:
-            if kept is None:
+            if not by_hand:
+                forget(name)
                 try:
                     leave(shell, mine, state)
                 except HostError as error:

@@ -12,23 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import checkpoint, dsa, ksmstate, lease, prepare
+from harness import checkpoint, detached, dsa, ksmstate, lease, prepare
 from harness.config import atomic_write
 from harness.errors import DeviceError, FleetError, HostError, MachineError
 from harness.experiment import trial, watches
 from harness.experiment.dataset import FILE
 from harness.experiment.plan import PLAN_FILE, REST_FILE, REST_PATH, Cell
 from harness.experiment.store import canonical
-from harness.run import Crew, check_called_off
+from harness.run import Completed, Crew, Deadline, check_called_off
 from harness.ui import ui
 
 if TYPE_CHECKING:
+    from harness.dsa import Shell
     from harness.experiment.cells import Executor
     from harness.host import Host
+    from harness.ksmstate import KsmState
     from harness.machine import Machine, MachineSpec
     from harness.workbench import Workbench
 
-_KSM, _KSMD = ksmstate.FOLDER, ksmstate.KSMD
+_KSM, _KSMD, _STATE = ksmstate.FOLDER, ksmstate.KSMD, lease.STATE
 
 
 class Sealed:
@@ -254,7 +256,11 @@ class Remote:
             HostError: it is in quarantine, or cannot be prepared or put back.
 
         """
-        shell, name = dsa.on(self._host), str(self._host.address)
+        at_once, name = dsa.on(self._host), str(self._host.address)
+
+        def shell(script: str) -> Completed:
+            return self._host.steadily(lambda: at_once(script))  # all of this may be done twice
+
         seconds = round(2 * self._deadline)
         with prepare.ready(shell, name, purpose, seconds) as ours:
             self._renew = lambda: lease.take(shell, ours.token, purpose, seconds)
@@ -273,28 +279,46 @@ class Remote:
 
         """
         self._renew()
-        with self._host.scratch() as there, self._restored():
-            for name, path in self._programs.items():
-                self._host.put(path, f"{there}/{name}", 0o755)
-            self._host.put_bytes(cell.text.encode(), f"{there}/plan")
-            if cell.dataset is not None:
-                self._host.put(cell.dataset.path, f"{there}/{FILE}")
-            self._directory = there
-            try:
-                status, out, err, _ = self._host.run_bytes(["sh", "-c", _RUN, "fleet", there], timeout=self._deadline)
-            except HostError as error:
-                if isinstance(error.__cause__, TimeoutError):
-                    raise FleetError(error.message) from error
-                raise
-            finally:
-                self._directory = None
-                self._end(there)
-        said = err.decode(errors="replace")
+        host = self._host
+        there = f"{_STATE}/jobs/{str(cell.key or 'nameless')[:16]}"
+        # a process of ours that was killed may have left it; its KSM's state is then the true one
+        if self._host.steadily(lambda: detached.begun(host, there)):
+            ui().step(f"{host.address}: {cell.label} runs there already; waiting for its end")
+        else:
+            self._bring(cell, there)
+        try:
+            with self._restored(there):
+                self._directory = there
+                detached.begin(host, there, _RUN)
+                try:
+                    ended = detached.wait(host, there, Deadline(self._deadline))
+                except TimeoutError as error:
+                    raise FleetError(f"{host.address}: the fleet: no end after {self._deadline:g} s") from error
+                finally:
+                    self._directory = None
+                    self._end(there)
+        finally:
+            with contextlib.suppress(HostError):
+                host.run(["rm", "-rf", there], timeout=60)
+        said = ended.err.decode(errors="replace")
         atomic_write(work / "console.log", said)
-        if status != 0:
+        if ended.status != 0:
             tail = "".join(f"\n    {line}" for line in said.strip().splitlines()[-5:])
-            raise FleetError(f"the fleet program ended with status {status} on {self._host.address}{tail}")
-        return out
+            raise FleetError(f"the fleet program ended with status {ended.status} on {host.address}{tail}")
+        return ended.out
+
+    def _bring(self, cell: Cell, there: str) -> None:
+        """Put all that a fleet needs into a new directory there; programs and data only if they are not there yet."""
+        host = self._host
+        host.steadily(lambda: host.run(["sh", "-c", 'rm -rf "$1" && umask 077 && mkdir -p "$1"', "new", there]))
+        files = {name: (path, 0o755) for name, path in self._programs.items()}
+        if cell.dataset is not None:
+            files[FILE] = cell.dataset.path, 0o644
+        link = 'ln -f "$1" "$2" 2>/dev/null || cp "$1" "$2"'
+        for name, (path, mode) in files.items():
+            kept = host.steadily(lambda path=path, mode=mode: host.put_once(path, f"{_STATE}/files", mode))  # type: ignore[misc]
+            host.steadily(lambda name=name, kept=kept: host.run(["sh", "-c", link, "link", kept, f"{there}/{name}"]))  # type: ignore[misc]
+        host.steadily(lambda: host.put_bytes(cell.text.encode(), f"{there}/plan"))
 
     def cancel(self) -> None:
         """End the fleet on the host; its run then returns."""
@@ -308,29 +332,39 @@ class Remote:
             self._host.run(["sh", "-c", _END, "end", there], timeout=60, check=False)
 
     @contextlib.contextmanager
-    def _restored(self) -> Iterator[None]:
-        """Put KSM's switch, mode, knobs and ksmd's scheduling back, whatever happens."""
-        shell = dsa.on(self._host)
-        try:
-            before = ksmstate.read(shell, _KSM, _KSMD)
-        except HostError as error:
-            raise HostError(f"{self._host.address}: {error.message}", hint=error.hint) from error
-        shell(ksmstate.start(before, _KSM))
-        try:
-            devices = dsa.read(shell).devices
-        except DeviceError:
-            devices = ()  # its systems then need none
-        # a plan begins with devices as they are after boot, not as the last run left them
-        dsa.apply(shell, [write for device in devices for write in dsa.release(device)])
+    def _restored(self, there: str) -> Iterator[None]:
+        """Put KSM's switch, mode, knobs and ksmd's scheduling back, whatever happens; how they were lies there, too."""
+        host = self._host
+        shell = dsa.on(host)
+        noted = f"{there}/ksm"
+        found = host.steadily(lambda: host.run(["cat", noted], check=False))
+        if found.returncode == 0:
+            before = ksmstate.load(found.stdout)
+        else:
+            try:
+                before = host.steadily(lambda: ksmstate.read(shell, _KSM, _KSMD))
+            except HostError as error:
+                raise HostError(f"{host.address}: {error.message}", hint=error.hint) from error
+            host.steadily(lambda: host.put_bytes(ksmstate.dump(before).encode(), noted))
+            host.steadily(lambda: self._reset(shell, before))
         try:
             yield
         finally:
             try:
-                done = shell(ksmstate.restore(before, _KSM, _KSMD))
+                done = host.steadily(lambda: shell(ksmstate.restore(before, _KSM, _KSMD)))
                 if done.returncode != 0:
-                    ui().warn(f"{self._host.address}: KSM's knobs were not put back: {done.stderr.strip()}")
+                    ui().warn(f"{host.address}: KSM's knobs were not put back: {done.stderr.strip()}")
             except HostError as error:
-                ui().warn(f"{self._host.address}: KSM's knobs were not put back: {error.message}")
+                ui().warn(f"{host.address}: KSM's knobs were not put back: {error.message}")
+
+    def _reset(self, shell: Shell, before: KsmState) -> None:
+        """What every plan begins with: KSM in no mode, devices as they are after boot."""
+        shell(ksmstate.start(before, _KSM))
+        try:
+            devices = dsa.read(shell).devices
+        except DeviceError:
+            return  # its systems then need none
+        dsa.apply(shell, [write for device in devices for write in dsa.release(device)])
 
 
 # the shell's number becomes the program's, so that whoever interrupts can find it

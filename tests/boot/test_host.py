@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness import detached
 from harness.host import Host
 from harness.images import Image
 from harness.kbuild import KernelBuild
 from harness.machine import Machine, MachineSpec, free_port
 from harness.qbuild import QemuBuild
+from harness.run import Deadline
 from harness.ssh import Access, grant
 
 pytestmark = pytest.mark.boot
@@ -99,3 +101,29 @@ def test_made_quiet_and_put_back_and_nobody_else_meanwhile(server: Access, monke
     assert json.loads(harness(server, "host", "status", "--json").stdout) == {
         "lease": None, "changed": None, "quarantine": None
     }  # fmt: skip
+
+
+def test_a_job_outlives_the_connections_that_are_cut(server: Access) -> None:
+    cut = "for p in $(pidof dropbear); do [ $p = $1 ] || kill $p; done"
+    with Host.connect(server.url, server.identity, server.known_hosts) as host, host.scratch() as folder:
+        # the first of them is the one that listens
+        listening = say(server, "pidof dropbear | tr ' ' '\\n' | sort -n | head -1").strip()
+        killer = f"set -- {listening}; {cut}"
+        detached.begin(
+            host, folder, f"(sleep 1; {killer}) 2>/dev/null & sleep 4; echo done; echo complaint >&2; exit 3"
+        )
+        ended = detached.wait(host, folder, Deadline(120))
+        assert ended == detached.Ended(3, b"done\n", b"complaint\n")
+
+
+def test_a_full_disk_stops_before_anything_is_changed(server: Access) -> None:
+    knob = "/sys/kernel/mm/transparent_hugepage/enabled"
+    say(server, f"echo madvise > {knob}; mkdir -p /var/lib/paraksm; mount -t tmpfs -o size=4k none /var/lib/paraksm")
+    try:
+        say(server, "head -c 8192 /dev/zero > /var/lib/paraksm/filler 2>/dev/null; true")
+        done = harness(server, "host", "prepare")
+        assert done.returncode == 9, done.stderr
+        assert "No space left" in done.stderr
+        assert "[madvise]" in say(server, f"cat {knob}")
+    finally:
+        say(server, f"umount /var/lib/paraksm; echo never > {knob}")

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from harness import detached
 from harness.errors import FleetError, HostError, Interrupted
 from harness.experiment import artefacts, cells, executors, plan, spec
 from harness.experiment.executors import Remote
 from harness.experiment.store import Store
+from harness.run import Deadline
 from tests.fake_fleet import ARTEFACTS, result
 from tests.unit.test_host import Server
 
@@ -43,6 +45,7 @@ def ksm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text(f"{value}\n")
     monkeypatch.setattr(executors, "_KSM", str(folder))
     monkeypatch.setattr(executors, "_KSMD", ":")
+    monkeypatch.setattr(executors, "_STATE", str(tmp_path / "state"))
     return folder
 
 
@@ -154,7 +157,7 @@ def test_cancelling_ends_the_fleet_there(server: Server, ksm: Path, tmp_path: Pa
 
 
 def _sleepers() -> list[str]:
-    """Programs that run out of a scratch directory of this test run; others may test at the same time."""
+    """Programs that run out of a job's directory of this test run; others may test at the same time."""
     out = []
     for link in Path("/proc").glob("[0-9]*/exe"):
         try:
@@ -162,9 +165,90 @@ def _sleepers() -> list[str]:
             words = link.with_name("cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if target.startswith("/tmp/paraksm.") and target.endswith("/fleet") and MARK.encode() in words:
+        if "/state/jobs/" in target and target.endswith("/fleet") and MARK.encode() in words:
             out.append(target)
     return out
+
+
+def test_a_cut_connection_costs_nothing(server: Server, ksm: Path, tmp_path: Path) -> None:
+    chosen = cell()
+    (tmp_path / "answer").write_bytes(result(chosen.fleet))
+    programs = program(
+        tmp_path, f"echo x >> {tmp_path}/began; until [ -e {tmp_path}/go ]; do sleep 0.1; done; cat {tmp_path}/answer"
+    )
+
+    def cut() -> None:
+        while not (tmp_path / "began").exists():
+            time.sleep(0.05)
+        for _ in range(2):
+            server.cut()
+            time.sleep(1)
+        (tmp_path / "go").write_text("")
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    with server.login() as host:
+        raw = Remote(host, programs, deadline=120).execute(chosen, tmp_path)
+        thread.join()
+        assert raw == result(chosen.fleet)
+        assert host.run(["echo", "alive"]).stdout == "alive\n"
+    assert (tmp_path / "began").read_text() == "x\n"
+    assert knobs(ksm) == KNOBS
+    assert list((tmp_path / "state/jobs").iterdir()) == []
+
+
+def test_what_a_killed_harness_left_running_is_waited_for(server: Server, ksm: Path, tmp_path: Path) -> None:
+    """A harness that begins a fleet and is killed without a word; the next one has its result, and KSM as it was."""
+    chosen = cell()
+    (tmp_path / "answer").write_bytes(result(chosen.fleet))
+    programs = program(
+        tmp_path,
+        f"echo 4096 > {ksm}/pages_to_scan; echo x >> {tmp_path}/began",
+        f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; cat {tmp_path}/answer",
+    )
+    killed = os.fork()
+    if killed == 0:
+        try:
+            with server.login() as host:
+                Remote(host, programs, deadline=120).execute(chosen, tmp_path)
+        finally:
+            os._exit(0)
+    while not (tmp_path / "began").exists():
+        time.sleep(0.05)
+    os.kill(killed, signal.SIGKILL)
+    os.waitpid(killed, 0)
+    assert knobs(ksm)["pages_to_scan"] == "4096"
+    threading.Timer(1, lambda: (tmp_path / "go").write_text("")).start()
+    with server.login() as host:
+        assert Remote(host, programs, deadline=120).execute(chosen, tmp_path) == result(chosen.fleet)
+    assert (tmp_path / "began").read_text() == "x\n"
+    assert knobs(ksm) == KNOBS
+
+
+def test_programs_go_there_once(server: Server, ksm: Path, tmp_path: Path) -> None:
+    chosen = cell()
+    (tmp_path / "answer").write_bytes(result(chosen.fleet))
+    programs = program(tmp_path, f"cat {tmp_path}/answer")
+    with server.login() as host:
+        Remote(host, programs, deadline=30).execute(chosen, tmp_path)
+        (kept,) = (tmp_path / "state/files").iterdir()
+        first = kept.stat().st_ino
+        Remote(host, programs, deadline=30).execute(chosen, tmp_path)
+        assert kept.stat().st_ino == first
+        kept.write_text("altered")
+        assert Remote(host, programs, deadline=30).execute(chosen, tmp_path) == result(chosen.fleet)
+
+
+def test_a_job_that_is_killed_is_gone_and_says_so(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    with server.login() as host:
+        detached.begin(host, str(folder), "exec sleep 300")
+        assert detached.begun(host, str(folder))
+        os.killpg(int((folder / "minder").read_text()), signal.SIGKILL)
+        with pytest.raises(HostError, match="gone and left no status"):
+            detached.wait(host, str(folder), Deadline(30))
+        assert not detached.begun(host, str(folder))
 
 
 def _sleep_in(folder: Path) -> list[str]:

@@ -149,6 +149,13 @@ class Server:
             except (paramiko.SSHException, EOFError, OSError):
                 continue
 
+    def cut(self) -> None:
+        """End every connection, without a word; new ones are accepted."""
+        for transport in self.transports:
+            transport.sock.close()
+            transport.close()
+        self.transports.clear()
+
     def close(self) -> None:
         """End it and every connection."""
         self.listener.close()
@@ -323,3 +330,57 @@ def test_addresses() -> None:
     assert Address.parse("ssh://h") == Address("root", "h", 22)
     assert str(Address.parse("ssh://me@[::1]:99")) == "ssh://me@[::1]:99"
     assert Address.parse("ssh://me@h:99").known_name == "[h]:99"
+
+
+def test_a_host_that_was_lost_is_found_again(server: Server) -> None:
+    with server.login() as host:
+        server.cut()
+        assert host.steadily(lambda: host.run(["echo", "again"]).stdout, 60) == "again\n"
+
+
+def test_a_host_that_stays_away_is_an_error_in_time(server: Server) -> None:
+    with server.login() as host:
+        server.hang_up = 1 << 20
+        server.cut()
+        started = time.monotonic()
+        with pytest.raises(HostError, match="cannot be reached"):
+            host.revive(1)
+        assert time.monotonic() - started < 60
+
+
+def test_another_host_at_the_same_address_is_refused(server: Server) -> None:
+    with server.login() as host:
+        server.cut()
+        server.host_key = paramiko.RSAKey.generate(2048)
+        with pytest.raises(HostError, match="host key changed"):
+            host.revive(60)
+        server.trust(server.host_key)
+        with pytest.raises(HostError, match="another host answers now"):
+            host.revive(60)
+
+
+def test_a_file_goes_there_once_and_again_when_it_was_altered(server: Server, tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "kept there"
+    source.write_bytes(b"program")
+    with server.login() as host:
+        there = Path(host.put_once(source, str(folder), 0o755))
+        assert there.name == hashlib.sha256(b"program").hexdigest()
+        assert there.stat().st_mode & 0o777 == 0o755
+        first = there.stat().st_ino
+        host.put_once(source, str(folder), 0o755)
+        assert there.stat().st_ino == first
+        there.write_bytes(b"pr0gram")
+        host.put_once(source, str(folder), 0o755)
+        assert there.read_bytes() == b"program"
+
+
+def test_a_full_disk_is_said_to_be_full_and_nothing_stays(server: Server, tmp_path: Path) -> None:
+    with server.login() as host:
+        with pytest.raises(HostError, match="No space left") as caught:
+            host.run(["sh", "-c", "cat > /dev/full"], input=b"x" * 10000)
+        (tmp_path / "x.part").symlink_to("/dev/full")
+        with pytest.raises(HostError, match=r"x cannot be written.*No space left") as caught:
+            host.put_bytes(b"x" * 10000, f"{tmp_path}/x")
+        assert "df" in (caught.value.hint or "")
+        assert not (tmp_path / "x").exists()
+        assert not (tmp_path / "x.part").is_symlink()
