@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distributed import get_worker
+
 from harness.config import PROJECT
 from harness.errors import EnvironmentProblem, MachineError
 from harness.experiment.plan import Cell
@@ -42,6 +44,8 @@ class Errand:
         name = f"{cell.system}-{cell.seed}"
         first = not any(row.startswith(f"{name} ") for row in self.ran())
         self._note("ran", f"{name} {os.getpid()}")
+        with contextlib.suppress(ValueError):  # at home there is none
+            self._note("addresses", get_worker().address)
         for part, path in self.parts.items():
             found = path if self.root is None else self.root / part
             assert found.read_text() == part

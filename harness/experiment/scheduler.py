@@ -218,8 +218,11 @@ class _Cluster:
             "memory_limit": 0, "local_directory": str(paths().tmp),
         }  # fmt: skip
         paths().tmp.mkdir(parents=True, exist_ok=True)
+        # who has no key of this run is not let in: not another user of this machine either
+        keys = Security.temporary()
+        words |= {"security": keys, "protocol": "tls://"}
         if self._place.hosts:
-            return self._on_hosts(LocalCluster, Security.temporary(), words)
+            return self._on_hosts(LocalCluster, keys, words)
         count = self._place.processes or capacity.jobs
         room = capacity.memory_mib
         if room is not None and self._place.processes is None:  # one always may: what is too large shows by failing
@@ -243,9 +246,8 @@ class _Cluster:
         threads: list[threading.Thread] = []
         self._stack.callback(_join, threads)
         made = self._stack.enter_context(
-            # who has no key of this run is not let in, whichever way the hosts reach us
             cluster(
-                n_workers=0, processes=False, protocol="tls://", security=keys,
+                n_workers=0, processes=False,
                 host=ours.pop() if len(ours) == 1 else "0.0.0.0", **words,  # noqa: S104
             )
         )  # fmt: skip

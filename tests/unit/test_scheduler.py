@@ -109,6 +109,7 @@ def test_workers_leave_what_a_local_run_leaves(errand: Errand, home: dict[str, b
     assert f"{argv.parent}/results.bin" in argv.read_text()
     assert run(errand) == []
     assert len(errand.ran()) == 4  # nothing is run twice
+    assert all(address.startswith("tls://127.0.0.1:") for address in errand.noted("addresses"))
 
 
 def test_a_killed_workers_cell_runs_again_elsewhere(
@@ -182,6 +183,35 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     until(lambda: not Path(f"/proc/{victim}").exists())
     assert run(errand, crew) == []
     assert contents("there") == home
+
+
+def test_nothing_is_left_of_a_command_that_was_killed(errand: Errand) -> None:
+    child = subprocess.Popen([sys.executable, "-c", _KILLED, str(errand.folder)], cwd=PROJECT)
+    try:
+        until(errand.ran)
+    finally:
+        child.kill()
+        child.wait()
+    worker_process = int(errand.ran()[0].split()[1])
+    assert worker_process != child.pid
+    until(lambda: not Path(f"/proc/{worker_process}").exists())
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.unit import test_scheduler
+if __name__ == "__main__":
+    test_scheduler.run(test_scheduler.Errand(Path(sys.argv[1]), {"no-ksm-1": "hang"}), "dask:1")
+"""
+
+
+def test_several_experiments_at_once_go_the_same_way(errand: Errand, crew: str) -> None:
+    request = conduct.Request("presets", profile="unit", scheduler=(crew,))
+    _, failures = conduct.conduct_all(request, errand, ARTEFACTS)
+    assert failures == []
+    assert len(errand.ran()) == len(conduct.store().records()) == 4
+    assert str(os.getpid()) not in {row.split()[1] for row in errand.ran()}
 
 
 # --- who may run what ---------------------------------------------------------------------------------
