@@ -13,11 +13,15 @@ from harness.cli.options import Json, Kernel, Source
 if TYPE_CHECKING:
     from harness.fleet import FleetPlan, FleetResult
     from harness.keeper import Seen, State
+    from harness.workbench import Workbench
 
 app = typer.Typer(
     no_args_is_help=True,
     help="A fleet of VMs: bring one up, see what it holds in memory and what KSM must make of it.",
 )
+
+_MACHINE_MIB = 128
+"""Memory of a sealed machine besides its VMs'."""
 
 _PROFILE = typer.Argument(help="Size of the fleet; `harness fleet profiles` lists them.")
 _SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the plan; repeatable.")
@@ -106,12 +110,16 @@ def check(
 
     Example: harness fleet check results.bin --profile unit --set system=no-ksm
     """
+    from harness import fleet
+
+    _sum_up(_plan(profile, changes), fleet.parse(result.read_bytes()), json=json)
+
+
+def _sum_up(plan: FleetPlan, found: FleetResult, *, json: bool) -> None:
     import json as encoder
 
     from harness import fleet
 
-    plan = _plan(profile, changes)
-    found = fleet.parse(result.read_bytes())
     fleet.check(plan, found)
     last = found.samples[-1]
     summary = {
@@ -130,6 +138,70 @@ def check(
         return
     for name, value in summary.items():
         typer.echo(f"{name:17} {value if value is not None else 'none'}")
+
+
+@app.command("run")
+def run(
+    profile: Annotated[str, _PROFILE] = "unit",
+    changes: Annotated[list[str] | None, _SET] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Where the result goes, too.")
+    ] = None,
+    kernel: Kernel = None,
+    source: Source = None,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Of the wall clock, for all.")] = 3600.0,
+    json: Json = False,
+) -> None:
+    """Run one plan on a sealed machine, in virtual time, and sum up what came out.
+
+    This is one cell of an experiment with any field of the plan changed. It is not kept, and in no report.
+
+    Example: harness fleet run small --set bystanders=duty --set system=para-ksmc
+
+    Example: harness fleet run unit --set vms=9 --output results.bin
+    """
+    import tempfile
+
+    from harness import fleet, systems
+    from harness.config import atomic_write, paths
+    from harness.errors import FleetError, MachineError
+    from harness.experiment.executors import said
+    from harness.machine import Machine, MachineSpec, Outcome
+    from harness.ui import ui
+    from harness.workbench import workbench
+
+    plan = _plan(profile, changes)
+    bench = workbench(kernel, source, "nested" if plan.nested else "measured")
+    _check_able(plan.system, bench)
+    with tempfile.TemporaryDirectory(prefix="fleet.", dir=paths().tmp) as name:
+        work = Path(name)
+        (work / "plan.txt").write_text(plan.render(), encoding="utf-8")
+        spec = MachineSpec(
+            bench.qemu, bench.kernel, bench.image, "measured", _MACHINE_MIB + plan.memory_mib, seed=plan.seed,
+            fw_cfg={"opt/paraksm/plan": work / "plan.txt"}, dsa=systems.machine_devices(),
+        )  # fmt: skip
+        ui().step(f"running {_about(plan, profile)}")
+        with Machine(spec, work) as machine:
+            machine.start()
+            outcome = machine.wait(timeout)
+        if outcome is not Outcome.CLEAN:
+            raise MachineError(machine.verdict.explain())
+        if machine.status:
+            raise FleetError(f"the fleet program ended with status {machine.status}{said(work)}")
+        raw = (work / "results.bin").read_bytes()
+    if output is not None:
+        atomic_write(output, raw)
+    _sum_up(plan, fleet.parse(raw), json=json)
+
+
+def _check_able(system: str, bench: Workbench) -> None:
+    """Whether kernel and QEMU have what a system needs."""
+    from harness import systems
+    from harness.errors import UsageError
+
+    capabilities = {*bench.kernel.applied.provides, *bench.qemu.applied.provides}
+    if lacking := systems.lacking(systems.find(system), capabilities):
+        raise UsageError(f"{system} cannot run here: it {lacking}")
 
 
 # --- a fleet that stays ---------------------------------------------------------------------------------
@@ -173,7 +245,6 @@ def up(
     import json as encoder
 
     from harness import keeper, systems
-    from harness.errors import UsageError
     from harness.machine import MachineSpec, free_port
     from harness.ssh import grant
     from harness.ui import ui
@@ -182,9 +253,7 @@ def up(
     plan = _plan(size, [*(changes or ()), f"system={system}", *([f"workload={workload}"] if workload else [])])
     with keeper.claimed(name) as folder:
         bench = workbench(kernel, source, "fleet" if plan.nested else "functional")
-        capabilities = {*bench.kernel.applied.provides, *bench.qemu.applied.provides}
-        if lacking := systems.lacking(systems.find(system), capabilities):
-            raise UsageError(f"{system} cannot run here: it {lacking}")
+        _check_able(system, bench)
         access = grant(folder, ssh_port or free_port())
         (folder / "plan.txt").write_text(plan.render(), encoding="utf-8")
         spec = MachineSpec(

@@ -112,7 +112,7 @@ class Sealed:
         if outcome is not Outcome.CLEAN:
             raise MachineError(machine.verdict.explain())
         if machine.status != 0:
-            raise FleetError(f"{what} ended with status {machine.status}{_said(work)}")
+            raise FleetError(f"{what} ended with status {machine.status}{said(work)}")
         return (work / "results.bin").read_bytes()
 
     def _load(self, spec: MachineSpec, folder: Path, work: Path) -> None:
@@ -128,7 +128,7 @@ class Sealed:
             with contextlib.suppress(OSError):
                 shutil.copyfile(folder / "console.log", work / "console.log")
             if machine.status:
-                raise FleetError(f"the fleet program ended with status {machine.status}{_said(work)}") from error
+                raise FleetError(f"the fleet program ended with status {machine.status}{said(work)}") from error
             raise
 
     @contextlib.contextmanager
@@ -226,7 +226,7 @@ class Several:
             executor.cancel()
 
 
-def _said(work: Path) -> str:
+def said(work: Path) -> str:
     """What the program wrote to the console."""
     with contextlib.suppress(OSError):
         lines = (work / "console.log").read_text(errors="replace").splitlines()

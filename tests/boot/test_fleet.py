@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -169,3 +171,12 @@ def test_the_program_refuses_a_bad_plan_before_it_touches_ksm(tmp_path: Path, ol
     done = run([images.program("fleet"), "run", tmp_path / "plan.txt"], check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "fleet: failed" in done.stderr
+
+
+def test_a_single_run_is_summed_up_and_its_result_can_be_checked(tmp_path: Path) -> None:
+    words = ["unit", "--set", "vms=2", "--set", "window_ms=100"]
+    command = [sys.executable, "-m", "harness", "-q", "fleet"]
+    done = run([*command, "run", *words, "--json", "--output", tmp_path / "results.bin"])
+    again = run([*command, "check", tmp_path / "results.bin", "--profile", *words, "--json"])
+    assert json.loads(done.stdout) == json.loads(again.stdout)
+    assert json.loads(done.stdout)["pages_saved"] > 0

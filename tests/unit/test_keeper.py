@@ -251,6 +251,23 @@ def test_what_cannot_be_is_refused_before_anything_starts(harness: Harness) -> N
     assert harness("status").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("fake.job=bad", 8, "ended with status 1\n    fleet: as it is wanted: bad"),
+        ("fake.job=panic", 7, "panic"),
+        ("fake.job=good", 8, "the guest wrote no fleet result"),
+    ],
+)
+def test_a_single_run_that_fails_says_why_and_leaves_nothing(
+    harness: Harness, tmp_path: Path, what: str, code: int, said: str
+) -> None:
+    done = harness("run", "unit", "--output", str(tmp_path / "out"), FAKE_QEMU=what)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert list((tmp_path / "cache/paraksm/tmp").iterdir()) == []
+
+
 def test_names_and_what_guests_say() -> None:
     with pytest.raises(UsageError, match="no name"):
         keeper.folder_of("../x")
