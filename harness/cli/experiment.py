@@ -186,7 +186,7 @@ def _print_rows(what: str, made: Sequence[Plan], rows: list[Row], json: bool) ->
             }
             for row in rows
         ]
-        typer.echo(dumps({"experiment": what, "cells": cells, "not_built_yet": absent}, indent=1))
+        typer.echo(dumps({"experiment": what, "cells": cells, "absent": absent}, indent=1))
         return
     from harness.report.tables import Table, show
 
@@ -206,7 +206,7 @@ def _print_rows(what: str, made: Sequence[Plan], rows: list[Row], json: bool) ->
     notes += _checkpoints(rows)
     if any(row.state == "pending" for row in rows):
         notes.append("pending: the key is known once kernel, QEMU and image are built (or the target is reached)")
-    notes += [f"not built yet: {label} ({reason})" for label, reason in absent.items()]
+    notes += [f"no cells: {label} ({reason})" for label, reason in absent.items()]
     show(Table(_title(what, made), ("key", "cell", "state", "time", "estimate from"), lines, tuple(notes)))
 
 

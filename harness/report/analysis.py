@@ -25,7 +25,10 @@ ENOUGH = 500
 CellName = tuple[str, str, int]
 """system, workload, seed."""
 
-Status = Literal["result", "not built yet", "failed", "missing"]
+Status = Literal["result", "not built yet", "needs real VMs", "failed", "missing"]
+
+ABSENCES: tuple[Status, ...] = ("not built yet", "needs real VMs")
+"""Why there is nothing to run, in three words; the whole reason is in :attr:`Selection.absent`."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Selection:
     def reason(self, system: str, workload: str) -> str:
         """Why there is nothing to run; empty if there is."""
         return self.absent.get(system) or self.absent.get(workload) or ""
+
+    def absence(self, system: str, workload: str) -> Status:
+        """What stands where that reason keeps a number away."""
+        there = system not in self.absent and workloads()[workload].available
+        return "needs real VMs" if there else "not built yet"
 
     def of(self, system: str, workload: str) -> list[RunRecord | None]:
         """The records of all seeds, in the order of the seeds."""
@@ -200,7 +208,7 @@ def _compared(
 def standing(selection: Selection, system: System, workload: Workload) -> tuple[list[RunRecord], Status, str]:
     """The records of all seeds if each has a result; if not, the status to show in their place, and why."""
     if absent := selection.reason(system.id, workload.id):
-        return [], "not built yet", absent
+        return [], selection.absence(system.id, workload.id), absent
     records = selection.of(system.id, workload.id)
     there = [record for record in records if record is not None]
     if not there or len(there) < len(records):

@@ -123,7 +123,8 @@ def _groups(axes: Any, result: Comparison[Compared], *, absent_at: float) -> flo
     width = 0.8 / len(compared)
     for column, name in enumerate(groups):
         if name in absent:
-            axes.text(column, absent_at, _ABSENT, rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET)
+            why = result.selection.absence("", name)
+            axes.text(column, absent_at, why, rotation=90, ha="center", va="bottom", fontsize=8, color=_QUIET)
             continue
         for x, system in _places(column, compared, width):
             if name == _MEAN:

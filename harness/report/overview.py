@@ -181,7 +181,7 @@ def _presets_table(figure: str, kind: str, found: Mapping[str, Section], where: 
                 ksmd = f", ksmd {share.value:.1%}" if share is not None else ""
                 saved = f", {item.saved_mib.value:.1f} MiB" if item.saved_mib else ""
                 cells.append(f"{tables.number(item.ratio, '{:.3f}x')}{ksmd}{saved}" if item.ratio else item.status)
-            if any(cell not in ("not built yet", "missing") for cell in cells):
+            if any(cell not in (*analysis.ABSENCES, "missing") for cell in cells):
                 rows.append((workloads()[workload].label, systems()[system].label, *cells))
     stamps = [f"{preset}: {line}" for preset, result in results.items() for line in result.stamps if "UNEQUAL" in line]
     return Table(f"{figure} under each preset ({where})", ("workload", "system", *results), tuple(rows), tuple(stamps))

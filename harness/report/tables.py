@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.experiment.spec import workloads
 from harness.report import paper
-from harness.report.analysis import Bar, Degradation, Efficiency, Mark, Saving, Selection
+from harness.report.analysis import ABSENCES, Bar, Degradation, Efficiency, Mark, Saving, Selection
 from harness.report.statistics import Estimate
 from harness.systems import systems
 
@@ -69,8 +69,12 @@ def _mean(result: Degradation | Efficiency, system: str, mean: Estimate | None) 
 
 
 def _absent_workloads(result: Degradation | Efficiency) -> list[str]:
-    absent = [name for name in result.selection.spec.axes.workload if name in result.selection.absent]
-    return ["not built yet: " + ", ".join(workloads()[name].label for name in absent)] if absent else []
+    selection = result.selection
+    whys: dict[str, list[str]] = {}
+    for name in selection.spec.axes.workload:
+        if name in selection.absent:
+            whys.setdefault(selection.absence("", name), []).append(workloads()[name].label)
+    return [f"{why}: {', '.join(labels)}" for why, labels in whys.items()]
 
 
 def of_efficiency(result: Efficiency) -> Table:
@@ -98,7 +102,7 @@ def of_efficiency(result: Efficiency) -> Table:
 def _mark(mark: Mark) -> tuple[str, ...]:
     there = _paper("efficiency", mark.system.id, "all")
     if mark.status != "result":
-        text = mark.status if mark.status == "not built yet" else f"{mark.status}: {mark.reason}"
+        text = mark.status if mark.status in ABSENCES else f"{mark.status}: {mark.reason}"
         return (mark.workload.label, mark.system.label, "", "", "", text, there)
     return (
         mark.workload.label,
@@ -119,7 +123,7 @@ def _row(bar: Bar) -> tuple[str, ...]:
     table2 = _paper("ksmd_utilisation", bar.system.id, scope)
     papers = there or (f"{mean} (mean of {both})" if mean else "")
     if bar.status != "result":
-        text = bar.status if bar.status == "not built yet" else f"{bar.status}: {bar.reason}"
+        text = bar.status if bar.status in ABSENCES else f"{bar.status}: {bar.reason}"
         what = (bar.workload.metric, "", "", "")
         return (bar.workload.label, bar.system.label, "", text, papers, "", "", table2, "", *what)
     return (
@@ -224,7 +228,7 @@ def show(table: Table) -> None:
     for column, name in enumerate(table.head):
         drawn.add_column(name, justify="left" if column < 2 else "right")
     for row in table.rows:
-        quiet = any(cell == "not built yet" for cell in row)
+        quiet = any(cell in ABSENCES for cell in row)
         drawn.add_row(*(_escape(cell) for cell in row), style="dim" if quiet else None)
     console = Console()
     console.print(drawn)

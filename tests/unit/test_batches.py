@@ -222,11 +222,11 @@ def test_table_2_has_no_mean_without_every_workload(tmp_path: Path) -> None:
     found = shares.utilisation(selection(tmp_path, "table2"))
     share = found.at("cpu-ksm", "Liblinear").share
     assert share is not None and share.value == pytest.approx(0.4)
-    assert found.at("cpu-ksm", "YCSB").status == "not built yet"
+    assert found.at("cpu-ksm", "YCSB").status == "needs real VMs"
     assert found.at("cpu-ksm", shares.MEAN).share is None
     rows = {row[0]: row for row in shares.table_2(found).rows}
     assert rows["CPU-ksm"] == (
-        "CPU-ksm", "40.0%", "44.5%", "not built yet", "39.2%", "not built yet", "51.7%",
+        "CPU-ksm", "40.0%", "44.5%", "needs real VMs", "39.2%", "needs real VMs", "51.7%",
         "needs every workload", "48.2%",
     )  # fmt: skip
     assert rows["STYX"][1] == "not built yet"

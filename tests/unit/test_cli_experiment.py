@@ -40,7 +40,7 @@ def test_a_plan_for_people_and_for_programs(monkeypatch: pytest.MonkeyPatch, cap
     assert harness(monkeypatch, "experiment", "fig12", "--plan", "--seeds", "2") == 0
     text = capsys.readouterr().out
     assert text.count("pending") >= 4
-    assert "not built yet: STYX" in text
+    assert "no cells: STYX (" in text
     assert harness(monkeypatch, "experiment", "fig12", "--plan", "--seeds", "2", "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert [cell["state"] for cell in data["cells"]] == ["pending"] * 10
