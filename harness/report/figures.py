@@ -87,7 +87,7 @@ def draw_degradation(result: Degradation, base: Path) -> list[Path]:
     with _canvas(11.0, 4.4) as (figure, axes):
         _groups(axes, result, absent_at=1.12)
         _paper_means(axes, result)
-        _limit(axes, result, least=4.4, headroom=1.15)
+        _limit(axes, result, least=4.4)
         axes.set_ylabel(f"degradation T / T({result.selection.spec.baseline})  [x]")
         bound = Line2D([], [], color="0", linestyle="--", linewidth=1, label="least by time share 1/(1-u)")
         _legend(axes, result, bound)
@@ -102,7 +102,7 @@ def draw_efficiency(result: Efficiency, base: Path) -> list[Path]:
         compared = _systems(result)
         for place, system in enumerate(compared):
             _paper_range(axes, system, end - 0.05 + 0.12 * place)
-        _limit(axes, result, least=2.0, headroom=1.2)
+        _limit(axes, result, least=2.0)
         axes.set_xlim(right=end + 0.12 * len(compared))
         axes.set_ylabel(f"saving for ksmd's time, over {find(str(result.selection.spec.baseline)).label}  [x]")
         _legend(axes, result)
@@ -141,10 +141,14 @@ def _groups(axes: Any, result: Comparison[Compared], *, absent_at: float) -> flo
     return end
 
 
-def _limit(axes: Any, result: Comparison[Compared], *, least: float, headroom: float) -> None:
+_HEADROOM = 1.42
+"""Of the axes over the tallest column: its number and the legend stand in it."""
+
+
+def _limit(axes: Any, result: Comparison[Compared], *, least: float) -> None:
     """Leave room above the columns, and the same room in all figures that need no more."""
     tops = [item.ratio.high or item.ratio.value for item in result.items if item.ratio]
-    axes.set_ylim(0, max([least, *(headroom * top for top in tops)]))
+    axes.set_ylim(0, max([least, *(_HEADROOM * top for top in tops)]))
 
 
 def _places(column: int, compared: list[str], width: float) -> Iterator[tuple[float, str]]:
@@ -213,6 +217,7 @@ def _paper_means(axes: Any, result: Degradation) -> None:
             ha="right",
             va="bottom",
             fontsize=7,
+            bbox={"facecolor": "1", "edgecolor": "none", "pad": 0.8},
         )
 
 
