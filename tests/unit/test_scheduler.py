@@ -582,6 +582,13 @@ def test_the_worker_command_says_when_nobody_listens() -> None:
     assert "tcp://" in done.stderr
 
 
+def test_a_worker_without_a_scheduler_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_PATIENCE", 1.0)
+    with pytest.raises(EnvironmentProblem, match="no scheduler there") as caught:
+        worker.serve("tcp://127.0.0.1:1", 1, 100, None)
+    assert "dask scheduler" in str(caught.value.hint)
+
+
 def test_the_version_is_that_of_every_file() -> None:
     assert len(worker.version()) == 64
     assert issubclass(worker.Broken(UsageError, "", None).kind, HarnessError)
