@@ -472,7 +472,8 @@ def draw_timeline(result: Timeline, base: Path) -> list[Path]:
         axes.set_ylim(0, 118)
         axes.set_yticks(range(0, 101, 20))
         axes.set_xlabel("virtual time in the window [s]" if virtual else "time in the window [s]")
-        axes.set_ylabel(f"share of the processor in {shares.BIN_NS // 1_000_000} ms  [%]")
+        within = f" in {result.bin_ns // 1_000_000} ms" if result.bin_ns else ""
+        axes.set_ylabel(f"share of the processor{within}  [%]")
         axes.set_title(f"{spec.title}  –  {spec.paper}", loc="left", fontsize=10)
         if result.times:
             axes.legend(loc="upper left", ncols=4, fontsize=7.5)

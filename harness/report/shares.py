@@ -20,8 +20,9 @@ from harness.systems import System, systems
 
 COLUMNS = ("Liblinear", "Graph500", "YCSB")
 MEAN = "GeoMean"
-BIN_NS = 10_000_000
-"""Width of a bin of the timeline."""
+MOST_BINS = 60
+"""Of the timeline: more lines than that hide each other."""
+_STEPS_MS = tuple(digit * 10**power for power in range(1, 6) for digit in (1, 2, 5))
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class Timeline:
     stamps: tuple[str, ...]
     functions: Breakdown
     """Figure 3, right: of all seeds."""
+    bin_ns: int
 
 
 def timeline(selection: Selection) -> Timeline:
@@ -157,11 +159,24 @@ def timeline(selection: Selection) -> Timeline:
     records, status, reason = analysis.standing(selection, system, workload)
     marks = analysis.stamps(selection)
     if status != "result":
-        return Timeline(selection, system, workload, status, reason, (), (), (), (), marks, breakdown(system, []))
-    times, ksmd, application = bins(_samples(records[0]), BIN_NS)
+        return Timeline(selection, system, workload, status, reason, (), (), (), (), marks, breakdown(system, []), 0)
+    samples = _samples(records[0])
+    width = bin_width(samples[-1]["t_ns"] - samples[0]["t_ns"])
+    times, ksmd, application = bins(samples, width)
     total = tuple(a + b for a, b in zip(ksmd, application, strict=True))
     return Timeline(
-        selection, system, workload, status, "", times, ksmd, application, total, marks, breakdown(system, records)
+        selection,
+        system,
+        workload,
+        status,
+        "",
+        times,
+        ksmd,
+        application,
+        total,
+        marks,
+        breakdown(system, records),
+        width,
     )
 
 
@@ -183,7 +198,8 @@ def table_3(result: Timeline, points: int = 10) -> Table:
     else:
         rows.append((result.status, result.reason, "", ""))
     there = paper.find("ksmd_utilisation_range", result.system.id, "ycsb-d")
-    notes = [*result.stamps, f"bins of {BIN_NS // 1_000_000} ms, which end at samples; seed 1"]
+    notes = [*result.stamps]
+    notes += [f"bins of {result.bin_ns // 1_000_000} ms, which end at samples; seed 1"] if result.bin_ns else []
     notes += [f"paper, {result.system.label} beside YCSB-d: {there.text} ({there.where})"] if there else []
     head = ("until [s]", "ksmd", f"VM 1 ({result.workload.label})", "both")
     right = functions.table(
@@ -210,6 +226,11 @@ def values_3(result: Timeline) -> dict[str, Any]:
 def _samples(record: RunRecord) -> list[Mapping[str, int]]:
     with (record.path / "samples.csv").open(newline="", encoding="utf-8") as stream:
         return [{name: int(row[name]) for name in ("t_ns", "ksmd_ns", "app_ns")} for row in csv.DictReader(stream)]
+
+
+def bin_width(span_ns: int) -> int:
+    """Nanoseconds: the shortest of 10, 20, 50, 100, ... ms that makes at most :data:`MOST_BINS` bins of a span."""
+    return next((step for ms in _STEPS_MS if (step := ms * 1_000_000) * MOST_BINS >= span_ns), span_ns)
 
 
 def bins(

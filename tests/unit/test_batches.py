@@ -235,6 +235,13 @@ def test_table_2_has_no_mean_without_every_workload(tmp_path: Path) -> None:
 # --- Figure 3 -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("span_ms", "width_ms"), [(1, 10), (600, 10), (601, 20), (3000, 50), (5000, 100), (200_000, 5000), (10**9, 10**9)]
+)
+def test_a_longer_window_has_wider_bins_not_more(span_ms: int, width_ms: int) -> None:
+    assert shares.bin_width(span_ms * 1_000_000) == width_ms * 1_000_000
+
+
 def test_bins_count_everything_once_and_a_late_sample_widens_its_bin() -> None:
     samples = [
         {"t_ns": t, "ksmd_ns": k, "app_ns": a}
