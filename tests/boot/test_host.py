@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness import detached
+from harness.config import paths
+from harness.experiment import conduct
 from harness.host import Host
 from harness.images import Image
 from harness.kbuild import KernelBuild
@@ -127,3 +130,32 @@ def test_a_full_disk_stops_before_anything_is_changed(server: Access) -> None:
         assert "[madvise]" in say(server, f"cat {knob}")
     finally:
         say(server, f"umount /var/lib/paraksm; echo never > {knob}")
+
+
+def test_every_system_is_measured_on_a_server_and_all_is_put_back(server: Access) -> None:
+    """The accelerator belonged to somebody's configuration before; it has that again, and KSM its knobs."""
+    queue = "cd /sys/bus/dsa/devices; cat wq0.0/name wq0.0/size wq0.0/state dsa0/state engine0.2/group_id"
+    configured = harness(server, "dsa", "configure", "--queue-size", "16", "--engines", "2", "--driver", "none")
+    assert configured.returncode == 0, configured.stderr
+    huge = "/sys/kernel/mm/transparent_hugepage/enabled"
+    say(server, f"echo 77 > /sys/kernel/mm/ksm/pages_to_scan; echo madvise > {huge}")
+    state = f"{queue}; cd /sys/kernel/mm/ksm; cat {huge} offload_mode offload_batch_size pages_to_scan run"
+    before = say(server, state)
+    outcome = conduct.conduct(
+        conduct.Request(
+            "fig14", profile="unit", target=server.url, identity=server.identity, known_hosts=server.known_hosts
+        )
+    )
+    assert outcome.failures == ()
+    records = {record.cell["system"]: record for record in conduct.store().records()}
+    assert set(records) == {"cpu-ksm", "dsa-ksm", "para-ksmc", "para-ksmt"}
+    for name, record in records.items():
+        (samples,) = paths().results.glob(f"runs/{record.key[:16]}/samples.csv")
+        last = list(csv.DictReader(samples.open()))[-1]
+        assert int(last["full_scans"]) > 0
+        # the device did its work, behind the IOMMU, and none of it failed
+        assert name == "cpu-ksm" or (int(last["offload_jobs"]) > 0 and int(last["offload_errors"]) == 0)
+    assert say(server, state) == before
+    told = json.loads(harness(server, "host", "status", "--json").stdout)
+    assert told == {"lease": None, "changed": None, "quarantine": None}
+    say(server, f"echo never > {huge}")
