@@ -159,3 +159,24 @@ def test_every_system_is_measured_on_a_server_and_all_is_put_back(server: Access
     told = json.loads(harness(server, "host", "status", "--json").stdout)
     assert told == {"lease": None, "changed": None, "quarantine": None}
     say(server, f"echo never > {huge}")
+
+
+def test_a_server_that_cannot_be_put_back_measures_for_nobody_until_it_is_mended(server: Access) -> None:
+    folder = "/sys/kernel/mm/transparent_hugepage"
+    say(server, f"echo madvise > {folder}/enabled")
+    assert harness(server, "host", "prepare").returncode == 0
+    say(server, f"mount -o bind {folder} {folder}; mount -o remount,ro,bind {folder}")
+    try:
+        done = harness(server, "host", "restore")
+        assert done.returncode == 9
+        assert f"{folder}/enabled is never, it was madvise: Read-only file system" in done.stderr
+        refused = harness(server, "experiment", "fig14", "--profile", "unit", "--seeds", "1")
+        assert refused.returncode == 9
+        assert "the host is in quarantine" in refused.stderr
+        assert "Read-only file system" in json.loads(harness(server, "host", "status", "--json").stdout)["quarantine"]
+    finally:
+        say(server, f"umount {folder}")
+    done = harness(server, "host", "restore")
+    assert done.returncode == 0, done.stderr
+    assert "[madvise]" in say(server, f"cat {folder}/enabled")
+    say(server, f"echo never > {folder}/enabled")
