@@ -118,7 +118,19 @@ uint64_t idxd_op_write_bytes(const IDXDDesc *desc);
  * The 32 bytes of a completion record, byte 0 last: software polls it, and
  * @cr may be guest memory.
  */
-void idxd_completion_encode(uint8_t cr[IDXD_CR_SIZE], const IDXDOpResult *res);
+static inline void idxd_completion_encode(uint8_t cr[IDXD_CR_SIZE],
+                                          const IDXDOpResult *res)
+{
+    cr[1] = res->result;
+    cr[2] = res->fault_info;
+    cr[3] = 0;
+    stl_le_p(cr + 4, res->bytes_completed);
+    stq_le_p(cr + 8, res->fault_addr);
+    memcpy(cr + 16, res->specific, sizeof(res->specific));
+    /* Whoever sees the status has to see the rest */
+    smp_wmb();
+    qatomic_set(cr, res->status);
+}
 
 /* Bytes of one block of a DIF operation: its data, in source, in destination */
 typedef struct IDXDDifSteps {

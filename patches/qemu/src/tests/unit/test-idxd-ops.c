@@ -1679,7 +1679,20 @@ static void test_io_memory(void)
 
 static void assert_status(const uint8_t *raw, uint8_t status)
 {
+    uint32_t passed = IDXD_NONE_PASSED;
+
     g_assert_cmphex(check(raw, NULL), ==, status);
+    if (status == IDXD_ST_BAD_OPCODE || status == IDXD_ST_CR_ALIGN ||
+        status == IDXD_ST_INVALID_FLAGS) {
+        return;
+    }
+
+    /* Behind one whose opcode and flags were the same no less is seen */
+    env.passed = &passed;
+    g_assert_cmphex(check(raw, NULL), ==, status);
+    g_assert_cmphex(passed, ==, ldl_le_p(raw + 4));
+    g_assert_cmphex(check(raw, NULL), ==, status);
+    env.passed = NULL;
 }
 
 static void assert_bad_flags(const uint8_t *raw, uint32_t expected)
