@@ -269,7 +269,9 @@ def test_a_second_queue_comes_and_goes_under_traffic(start: Start) -> None:
     failures = re.findall(r"result #(\d+): '([^']+)'", said)
     assert [one for one in failures if one != cut_short] == [], said
     assert int(found[2]) == len(failures) <= 1, said
-    assert machine.verdict.outcome is Outcome.CLEAN
+    # The completion of that descriptor comes after the thread's end, and dmatest's callback warns of just that.
+    late = failures and "dmatest_callback" in machine.verdict.headline
+    assert machine.verdict.outcome is (Outcome.WARNING if late else Outcome.CLEAN), machine.verdict.explain()
 
 
 @pytest.mark.boot
