@@ -172,3 +172,51 @@ def status(
         typer.echo(f"prepared by {snapshot.holder}: {len(snapshot.changes)} changes")
     if why is not None:
         typer.echo(f"in quarantine:\n{why}")
+
+
+@app.command("counters")
+def count(
+    target: Target = None,
+    identity: Identity = None,
+    known_hosts: KnownHosts = None,
+    of: Annotated[
+        str, typer.Option("--of", metavar="WHAT", help="A process by name or number, or a processor: ksmd, 4711, cpu1.")
+    ] = "ksmd",
+    seconds: Annotated[float, typer.Option(min=0.1, max=50, metavar="SECONDS", help="For how long.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Read a server's hardware counters for some seconds: cycles, instructions, accesses and misses of the LLC.
+
+    Needs perf there and a processor that shows its counters. Events share the few counters there are: `share` is the
+    part of the time in which each was really counted. An experiment on a server counts by itself while a window is
+    open, and watches the clock.
+
+    Example: harness host counters --target ssh://root@server --of ksmd --seconds 10
+
+    Example: harness host counters --of cpu1 --seconds 5 --json
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from harness import counters
+    from harness.errors import HostError
+
+    with shell_of(target, identity, known_hosts) as shell:
+        if why := shell(counters.PROBE).stdout.strip():
+            raise HostError(f"nothing can be counted: {why}", hint="`harness host check` says what the host lacks")
+        done = shell(counters.measure(of, seconds))
+    if done.returncode == counters.NOBODY:
+        raise HostError(f"no process is called {of!r} there", hint="--of takes a name, a process id or cpuN")
+    if why := counters.explain(done.stderr, done.returncode):
+        raise HostError(why, hint="docs/hosts.md, on counters")
+    readings = counters.parse(done.stderr)
+    found = counters.of_task("it", readings)
+    if json:
+        told = {"readings": [asdict(reading) for reading in readings], **found.as_dict}
+        typer.echo(dumps(told, indent=1))
+        return
+    for reading in readings:
+        value = reading.state if reading.value is None else f"{reading.value:,.0f}"
+        typer.echo(f"{reading.event:20} {value:>20} {reading.share:6.1%}")
+    for note in found.notes:
+        typer.echo(note)

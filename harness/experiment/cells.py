@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness import checkpoint
+from harness import checkpoint, counters
 from harness.config import atomic_write
 from harness.errors import Busy, FleetError, Interrupted, MachineError
 from harness.experiment import trial, watches
@@ -233,6 +233,7 @@ def one(cell: Cell, store: Store, executor: Executor, cancelled: threading.Event
                 raw = executor.execute(cell, work)
                 atomic_write(work / "results.raw", raw)
                 metrics = measure(cell, raw, work) | watched(cell, work)
+                metrics |= counted(work)
             except (MachineError, FleetError) as error:
                 if cancelled.is_set():  # it failed because it was stopped
                     raise Interrupted("interrupted") from error
@@ -288,6 +289,23 @@ def watched(cell: Cell, work: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MachineError(f"nobody counted {cell.watch.name} while the window was open") from error
     return found
+
+
+def counted(work: Path) -> dict[str, Any]:
+    """What a server's own counters say, where there was a server; its notes are kept beside the numbers.
+
+    Raises:
+        FleetError: the run is no measurement: the clock moved.
+
+    """
+    try:
+        found = json.loads((work / counters.FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if found["invalid"]:
+        raise FleetError(found["invalid"])
+    numbers: dict[str, Any] = found["metrics"]
+    return {**numbers, "counters": {"notes": found["notes"]}}
 
 
 def _tails(result: FleetResult) -> dict[str, dict[str, dict[str, int]]]:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import checkpoint, detached, dsa, ksmstate, lease, prepare
+from harness import checkpoint, counters, detached, dsa, ksmstate, lease, prepare
 from harness.config import atomic_write
 from harness.errors import DeviceError, FleetError, HostError, MachineError
 from harness.experiment import trial, watches
@@ -297,6 +297,7 @@ class Remote:
                 finally:
                     self._directory = None
                     self._end(there)
+                self._counted(there, work)
         finally:
             with contextlib.suppress(HostError):
                 host.run(["rm", "-rf", there], timeout=60)
@@ -319,6 +320,26 @@ class Remote:
             kept = host.steadily(lambda path=path, mode=mode: host.put_once(path, f"{_STATE}/files", mode))  # type: ignore[misc]
             host.steadily(lambda name=name, kept=kept: host.run(["sh", "-c", link, "link", kept, f"{there}/{name}"]))  # type: ignore[misc]
         host.steadily(lambda: host.put_bytes(cell.text.encode(), f"{there}/plan"))
+        why = host.steadily(lambda: dsa.on(host)(counters.PROBE)).stdout.strip()
+        name, text = ("uncounted", f"{why}\n") if why else (_COUNT, counters.SCRIPT)
+        host.steadily(lambda: host.put_bytes(text.encode(), f"{there}/{name}"))
+
+    def _counted(self, there: str, work: Path) -> None:
+        """Take what perf counted, if it was there to count; a fleet's result does not depend on it."""
+        host = self._host
+        why = host.steadily(lambda: host.run(["cat", f"{there}/uncounted"], check=False)).stdout.strip()
+        if why:
+            found = counters.Counted(notes=(why,))
+        else:
+            text = host.steadily(lambda: host.run(["sh", "-c", counters.COLLECT, "collect", there], check=False)).stdout
+            atomic_write(work / counters.RAW, text)
+            try:
+                found = counters.judge(text)
+            except HostError as error:
+                found = counters.Counted(notes=(error.message,))
+        atomic_write(work / counters.FILE, canonical(found.as_dict))
+        for note in found.notes:
+            ui().step(f"{host.address}: {note}")
 
     def cancel(self) -> None:
         """End the fleet on the host; its run then returns."""
@@ -367,8 +388,15 @@ class Remote:
         dsa.apply(shell, [write for device in devices for write in dsa.release(device)])
 
 
-# the shell's number becomes the program's, so that whoever interrupts can find it
-_RUN = 'echo $$ > "$1/pid" && [ ! -e "$1/ended" ] && cd "$1" && exec "$1/fleet" run "$1/plan"'
+_COUNT = "count.sh"
+# the shell's number becomes the program's, so that whoever interrupts can find it; what counts is no child of it
+_RUN = (
+    'echo $$ > "$1/pid" && [ ! -e "$1/ended" ] && cd "$1" && { [ ! -e "$1/'
+    + _COUNT
+    + '" ] || (sh "$1/'
+    + _COUNT
+    + '" "$1" $$ < /dev/null > /dev/null 2>&1 &); } && exec "$1/fleet" run "$1/plan"'
+)
 _END = """
 : > "$1/ended" && read -r p < "$1/pid" || exit 0
 told=

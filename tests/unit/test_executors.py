@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import detached
+from harness import counters, detached
 from harness.errors import FleetError, HostError, Interrupted
 from harness.experiment import artefacts, cells, executors, plan, spec
 from harness.experiment.executors import Remote
@@ -108,6 +108,25 @@ def test_a_failing_fleet_says_why_and_the_knobs_come_back(server: Server, ksm: P
     with server.login() as host, pytest.raises(FleetError, match=r"(?s)status 1.*VM 3 died"):
         Remote(host, programs, deadline=30).execute(cell(), tmp_path)
     assert knobs(ksm) == KNOBS
+
+
+@pytest.mark.parametrize("pmu", [True, False])
+def test_what_perf_counts_comes_along_and_a_host_without_counters_goes_on_without(
+    server: Server, ksm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pmu: bool
+) -> None:
+    chosen = cell()
+    (tmp_path / "answer").write_bytes(result(chosen.fleet))
+    monkeypatch.setattr(counters, "PROBE", "" if pmu else "echo no counters here")
+    monkeypatch.setattr(counters, "SCRIPT", f'echo "$1" > {tmp_path}/began; mkdir "$1/counters"; cd "$1/counters"\n'
+                        'echo yes > opened; echo gone > vm1.none; echo "12;;cycles;1;100.00;;" > ksmd.csv\n'
+                        "echo 0 > ksmd.status; : > done\n")  # fmt: skip
+    with server.login() as host:
+        Remote(host, program(tmp_path, f"cat {tmp_path}/answer"), deadline=30).execute(chosen, tmp_path)
+    found = cells.counted(tmp_path)
+    assert (tmp_path / "began").exists() == pmu
+    assert found.get("cycles_ksmd") == (12 if pmu else None)
+    notes = found["counters"]["notes"]
+    assert ("vm1: not counted: gone" in notes) if pmu else (notes == ["no counters here"])
 
 
 MARK = str(300 + os.getpid())
