@@ -256,7 +256,15 @@ def _mean_table(item: Experiment) -> Table:
     title = f"{item.name}: B / A, geometric mean over workloads of the median over seeds"
     notes = ["intervals: 95% BCa bootstrap of the log-ratio over seeds; of one seed there is none"]
     notes += ["a metric that is not listed is the same in both, or not positive in one of them"]
+    notes += [f"only {which} has: {', '.join(names)}" for which, names in _alone(item).items() if names]
     return Table(title, ("system", "metric", "B / A", "seeds"), tuple(rows), tuple(notes))
+
+
+def _alone(item: Experiment) -> dict[str, list[str]]:
+    """Metrics that one set has and the other has in no cell: of hardware and of emulation, say."""
+    a = {name for pair in item.pairs for name in numbers(pair.a)}
+    b = {name for pair in item.pairs for name in numbers(pair.b)}
+    return {"A": sorted(a - b), "B": sorted(b - a)}
 
 
 def _moved(found: Estimate) -> bool:

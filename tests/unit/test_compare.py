@@ -177,3 +177,20 @@ def test_runs_beside_a_report_are_its_own_and_else_the_stores(tmp_path: Path, mo
     (chosen,) = conduct.result_set(root / "fig12-unit").values()
     assert all(chosen.records.values())
     assert isinstance(chosen, analysis.Selection)
+
+
+def test_metrics_that_one_set_has_alone_are_named(tmp_path: Path) -> None:
+    a, b = sets(tmp_path, {1: 0.5, 2: 0.5, 3: 0.5})
+    assert not [note for table in tables_of(a, b) for note in table.notes if note.startswith("only ")]
+    found = one(a, b)
+    pairs = tuple(
+        dataclasses.replace(pair, b=dataclasses.replace(pair.b, metrics={**pair.b.metrics, "cycles_vm1": 5}))
+        for pair in found.pairs
+    )
+    told = compare.tables_of(compare.Comparison((dataclasses.replace(found, pairs=pairs),), {}))
+    assert "only B has: cycles_vm1" in [note for table in told for note in table.notes]
+
+
+def tables_of(a: Selection, b: Selection) -> list[tables.Table]:
+    """What is told of a pair of reports."""
+    return compare.tables_of(compare.compare({"x": a}, {"x": b}))
