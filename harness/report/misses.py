@@ -18,7 +18,7 @@ from harness.experiment.spec import Workload, workloads
 from harness.experiment.store import RunRecord
 from harness.report import analysis, means, paper, statistics, tables
 from harness.report.analysis import Selection, Status
-from harness.report.shares import COLUMNS, MEAN
+from harness.report.shares import COLUMNS, MEAN, family, mean_of
 from harness.report.statistics import Estimate
 from harness.report.tables import Table
 from harness.systems import System, systems
@@ -100,7 +100,7 @@ def _caches(selection: Selection) -> tuple[str, ...]:
 
 def _column(selection: Selection, system: System, column: str) -> Entry:
     """A column: of several workloads the geometric mean, seed by seed in the same order."""
-    of_family = [item for name in selection.spec.axes.workload if (item := workloads()[name]).family == column]
+    of_family = family(selection, column)
     if not of_family:
         return Entry(system, column, "missing", "the spec has no such workload")
     parts: dict[str, list[Estimate]] = {"llc_vm1": [], "llc_core": []}
@@ -110,14 +110,7 @@ def _column(selection: Selection, system: System, column: str) -> Entry:
             return Entry(system, column, status, reason)
         for name, found in parts.items():
             found.append(statistics.median([record.metrics[name] for record in records]))
-    return Entry(system, column, "result", "", _mean(parts["llc_vm1"]), _mean(parts["llc_core"]))
-
-
-def _mean(parts: Sequence[Estimate]) -> Estimate | None:
-    """None where a rate is 0: there is no geometric mean."""
-    if len(parts) == 1:
-        return parts[0]
-    return statistics.geomean_of(parts) if all(part.value > 0 for part in parts) else None
+    return Entry(system, column, "result", "", mean_of(parts["llc_vm1"]), mean_of(parts["llc_core"]))
 
 
 def _last(system: System, row: Sequence[Entry]) -> Entry:

@@ -62,7 +62,7 @@ def utilisation(selection: Selection) -> Utilisation:
 
 def _column(selection: Selection, system: System, column: str) -> Entry:
     """A column: of several workloads the geometric mean, seed by seed in the same order."""
-    of_family = [item for name in selection.spec.axes.workload if (item := workloads()[name]).family == column]
+    of_family = family(selection, column)
     if not of_family:
         return Entry(system, column, "missing", "the spec has no such workload")
     parts = []
@@ -71,11 +71,18 @@ def _column(selection: Selection, system: System, column: str) -> Entry:
         if share is None:
             return Entry(system, column, status, reason)
         parts.append(share)
-    return Entry(system, column, "result", "", parts[0] if len(parts) == 1 else _mean(parts))
+    return Entry(system, column, "result", "", mean_of(parts))
 
 
-def _mean(parts: Sequence[Estimate]) -> Estimate | None:
-    """None where a share is 0: there is no geometric mean."""
+def family(selection: Selection, column: str) -> list[Workload]:
+    """The spec's workloads that a column of the paper's tables is of."""
+    return [item for name in selection.spec.axes.workload if (item := workloads()[name]).family == column]
+
+
+def mean_of(parts: Sequence[Estimate]) -> Estimate | None:
+    """A column's number out of those of its workloads; None where one is 0: there is no geometric mean."""
+    if len(parts) == 1:
+        return parts[0]
     return statistics.geomean_of(parts) if all(part.value > 0 for part in parts) else None
 
 
